@@ -1,0 +1,202 @@
+/**
+ * Host I/O: the one interface between netemu and the host's sockets, taps and descriptors. Two implementations stand behind it: `native`
+ * (the addon: one system call per batch, bytes straight into pool slots and out of frame segments) and `portable` (node:net,
+ * dgram-as-promised, raw-socket). Backends get one injected and import nothing else; this file holds types and constants only, so portable
+ * code may import it, and a browser may bring an implementation of its own.
+ *
+ * Nothing here throws for what the network does: a call returns a count, or a negative errno (see ERRNO). Opening calls throw
+ * HostIoError (the host said no) or UnsupportedError (this implementation cannot). A `Handle` is a small positive integer that names one
+ * open thing until `close`; closing twice is harmless, and events of a closed handle are never delivered.
+ */
+
+import type { Loop } from '../core/loop.ts';
+import type { FramePool } from '../core/pool.ts';
+
+export type Handle = number;
+
+/** Readiness bits, for `watch` and for what a listener is told. */
+export const READABLE = 1;
+export const WRITABLE = 2;
+/** The peer will send nothing more (told, not asked for). */
+export const HUNG_UP = 4;
+/** An error waits in the socket: `takeError` has it (told, not asked for). */
+export const FAILED = 8;
+
+/** Called at most once per loop turn and handle, with the bits that are ready. Level-triggered: what is left unread is told again. */
+export type ReadyListener = (ready: number) => void;
+
+/** An IP endpoint. `address` is a textual IPv4 or IPv6 address without brackets or zone; `port` 0 lets the host choose. */
+export interface Endpoint {
+  address: string;
+  port: number;
+}
+
+export interface UdpOptions {
+  /** Local address; unbound when absent. */
+  local?: Endpoint;
+  /** Fixes the far end: only its datagrams arrive, and host errors (ECONNREFUSED …) are reported by receive and send. */
+  remote?: Endpoint;
+  /** Needed when neither address tells. */
+  family?: 4 | 6;
+  reuseAddress?: boolean;
+  /** Join this group, on the interface with address `interface`. */
+  multicast?: { group: string; interface?: string; loop?: boolean };
+  /** Ask the kernel to coalesce received runs (UDP_GRO); received frames then carry GSO_SIZE. */
+  gro?: boolean;
+  receiveBufferBytes?: number;
+  sendBufferBytes?: number;
+}
+
+export interface TcpOptions {
+  /** Connect from this address. */
+  local?: Endpoint;
+  noDelay?: boolean;
+}
+
+export interface TapInfo {
+  handle: Handle;
+  /** What the kernel called it. */
+  name: string;
+  /** Frames carry a virtio_net_hdr in front; `readFrames` and `writeFrames` translate it to and from offload facts. */
+  vnetHeader: boolean;
+}
+
+/**
+ * Where addresses of datagrams go, when a socket is not connected: 20 bytes per message: 16 address bytes (IPv4 in the first 4), then
+ * port (u16, big-endian), then family (4 or 6), then 0.
+ */
+export const ADDRESS_BYTES = 20;
+
+export interface HostIo {
+  readonly implementation: string;
+
+  /** Frames of this pool may be used in calls from now on. One pool per HostIo. */
+  attachPool(pool: FramePool): void;
+  /** Runs `loop` from now on whenever it has work, on the host's time; stops when `close` is called. */
+  drive(loop: Loop): void;
+
+  /** Tells `listener` when any of `interest` holds; interest 0 keeps the registration but asks for nothing. Replaces an earlier watch. */
+  watch(handle: Handle, interest: number, listener: ReadyListener): void;
+  /** Changes the interest of a watched handle. */
+  setInterest(handle: Handle, interest: number): void;
+  close(handle: Handle): void;
+  /** The pending socket error as a positive errno, and clears it; 0: none. */
+  takeError(handle: Handle): number;
+  localEndpoint(handle: Handle): Endpoint;
+  remoteEndpoint(handle: Handle): Endpoint;
+  /** Bytes that can be received now without blocking. */
+  pendingBytes(handle: Handle): number;
+
+  // Streams (TCP and unix).
+
+  /** Starts to connect; WRITABLE (or FAILED) tells the end. */
+  tcpConnect(remote: Endpoint, options?: TcpOptions): Handle;
+  tcpListen(local: Endpoint, options?: { backlog?: number; v6Only?: boolean }): Handle;
+  unixConnect(path: string): Handle;
+  /** Makes the socket file with mode 0600 and unlinks it on close. */
+  unixListen(path: string): Handle;
+  /** The next waiting connection, or a negative errno (-EAGAIN: none). */
+  accept(handle: Handle): Handle;
+  /**
+   * Receives into slots: up to `each` bytes into every one of frames[from..to), at `at` bytes after the slot's start, in order. Changes no
+   * record. Returns the bytes received, 0 at the end of the stream, or a negative errno. With `peek` the bytes stay in the socket.
+   */
+  receiveStream(handle: Handle, frames: Int32Array, from: number, to: number, at: number, each: number, peek?: boolean): number;
+  /** Takes `length` bytes out of the socket unseen (they were peeked). Returns the bytes taken or a negative errno. */
+  discardStream(handle: Handle, length: number): number;
+  /** Sends the bytes of frames[from..to), without the first `skip` bytes of the first. Returns the bytes taken or a negative errno. */
+  sendStream(handle: Handle, frames: Int32Array, from: number, to: number, skip: number): number;
+  /** The same with a 4-byte big-endian length before each frame; `skip` counts these too. */
+  sendFramed(handle: Handle, frames: Int32Array, from: number, to: number, skip: number): number;
+  /** For control data off the fast path: like receiveStream and sendStream on plain bytes. */
+  receiveBytes(handle: Handle, target: Uint8Array, from: number, to: number): number;
+  sendBytes(handle: Handle, source: Uint8Array, from: number, to: number): number;
+  /** Sends FIN. */
+  shutdownWrite(handle: Handle): void;
+  /** Closes with RST (SO_LINGER 0). */
+  reset(handle: Handle): void;
+
+  // Datagrams.
+
+  udpOpen(options: UdpOptions): Handle;
+  /** Unprivileged ICMP echo socket (SOCK_DGRAM, IPPROTO_ICMP or IPPROTO_ICMPV6). */
+  pingOpen(family: 4 | 6): Handle;
+  /** Raw IP socket of one protocol. Received messages carry no IP header. */
+  rawIpOpen(family: 4 | 6, protocol: number, options?: { local?: string; remote?: string }): Handle;
+  unixDatagramOpen(options: { local?: string; remote?: string }): Handle;
+  /**
+   * Receives up to one datagram into each of frames[from..to), at `at` bytes after the slot's start, and sets OFFSET, LENGTH, TOTAL (and
+   * GSO_SIZE with UDP_GRO). Sources go to `addresses` when given. Returns how many frames were filled, or a negative errno.
+   */
+  receiveDatagrams(handle: Handle, frames: Int32Array, from: number, to: number, at: number, addresses?: Uint8Array): number;
+  /**
+   * Sends frames[from..to), one datagram each, to `remote` (a connected socket needs none). `headers`, when given, holds
+   * `headerBytes` bytes for each frame that go in front of it. Returns how many were sent, or a negative errno if none.
+   */
+  sendDatagrams(
+    handle: Handle,
+    frames: Int32Array,
+    from: number,
+    to: number,
+    remote?: Endpoint,
+    headers?: Uint8Array,
+    headerBytes?: number,
+  ): number;
+
+  // Taps, descriptors, memory: native only (UnsupportedError elsewhere).
+
+  tapOpen(options: { name?: string; vnetHeader?: boolean; multiQueue?: boolean }): TapInfo;
+  /** TUNSETOFFLOAD: ACCEPT_* bits (core/port.ts) that netemu's side takes. False when the kernel refuses. */
+  tapOffloads(handle: Handle, accepts: number): boolean;
+  /** Reads one frame into each of frames[from..to) from a tap; sets OFFSET, LENGTH, TOTAL and facts. Returns how many, or a negative errno. */
+  readFrames(handle: Handle, frames: Int32Array, from: number, to: number): number;
+  /** Writes frames[from..to) to a tap, facts included. Returns how many, or a negative errno if none. */
+  writeFrames(handle: Handle, frames: Int32Array, from: number, to: number): number;
+  /** Wraps a descriptor of this process; the handle owns it from then on. */
+  adopt(fd: number, options?: { vnetHeader?: boolean }): Handle;
+  /** The descriptor's number, for spawn or ioctl; still owned by the handle. */
+  fdOf(handle: Handle): number;
+  socketPair(): [Handle, Handle];
+  /** Like sendBytes and receiveBytes with descriptors beside the bytes (SCM_RIGHTS). Received ones arrive as new handles. */
+  sendWithFds(handle: Handle, source: Uint8Array, fds: readonly Handle[]): number;
+  receiveWithFds(handle: Handle, target: Uint8Array, maxFds: number): { bytes: number; fds: Handle[] };
+  eventFd(): Handle;
+  /** Adds one to an eventfd. */
+  signal(handle: Handle): void;
+  /** Reads and clears an eventfd; 0 when nothing was signalled. */
+  drain(handle: Handle): number;
+  memoryFd(name: string, bytes: number): Handle;
+  /** Maps [offset, offset + length) of a descriptor, shared. The array is emptied by `unmap`; truncation of the file under it reads as zeros. */
+  map(handle: Handle, offset: number, length: number, writable?: boolean): Uint8Array;
+  unmap(memory: Uint8Array): void;
+
+  /** Ends everything: every handle, every socket file, the drive. */
+  shutdown(): void;
+}
+
+/** Linux errno numbers that callers decide on; `errnoName` in native/ has all names. */
+export const ERRNO = {
+  EPERM: 1,
+  EINTR: 4,
+  EIO: 5,
+  EAGAIN: 11,
+  ENOMEM: 12,
+  EACCES: 13,
+  EINVAL: 22,
+  EMFILE: 24,
+  EPIPE: 32,
+  EMSGSIZE: 90,
+  EADDRINUSE: 98,
+  EADDRNOTAVAIL: 99,
+  ENETDOWN: 100,
+  ENETUNREACH: 101,
+  ECONNABORTED: 103,
+  ECONNRESET: 104,
+  ENOBUFS: 105,
+  ENOTCONN: 107,
+  ETIMEDOUT: 110,
+  ECONNREFUSED: 111,
+  EHOSTDOWN: 112,
+  EHOSTUNREACH: 113,
+  EINPROGRESS: 115,
+} as const;
