@@ -1,0 +1,190 @@
+/**
+ * The Internet checksum (RFC 1071): the ones' complement sum of big-endian 16-bit words.
+ *
+ * A *partial sum* is a number that holds such a sum before it is folded and inverted. Partial sums are added with
+ * `+` and stay far below 2^31 for anything that fits a frame; `foldSum` brings one to 16 bits, `finishChecksum` makes
+ * the value that goes into a header. The checksum field itself is zero while a header is summed, or is left in to
+ * verify: then the finished checksum is 0.
+ *
+ * - One run of bytes: `sumBytes`, or `ChecksumRegion.sum` where a pool's memory is summed again and again: it keeps a
+ *   32-bit view of that memory and is four times as fast on payloads.
+ * - A payload in several segments: `chainSum`, told how many bytes went before. A segment that starts at an odd
+ *   position has its bytes in the other half of each word, which is the same as swapping its folded sum
+ *   (RFC 1071 section 2 (B)).
+ * - A field rewritten in place (NAT, TTL): `updateChecksum16/32`, RFC 1624 equation 3, which unlike that of RFC 1141
+ *   never turns a checksum into the wrong zero.
+ */
+
+import { u16be, u32be } from './bytes.ts';
+
+/** From this length on, making a 32-bit view costs less than summing byte by byte. */
+const VIEW_MIN_BYTES = 2048;
+
+const LITTLE_ENDIAN = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1;
+
+function swap16(value: number): number {
+  return ((value & 0xff) << 8) | (value >>> 8);
+}
+
+/** Folds a partial sum to 16 bits. */
+export function foldSum(sum: number): number {
+  sum = (sum & 0xffff) + (sum >>> 16);
+  return (sum & 0xffff) + (sum >>> 16);
+}
+
+/** The header value of a partial sum: folded and inverted. UDP sends 0xffff where this is 0 (RFC 768). */
+export function finishChecksum(sum: number): number {
+  return ~foldSum(sum) & 0xffff;
+}
+
+/** `sum` plus the words of a run of bytes, an odd last byte padded with zero. */
+export function sumBytes(bytes: Uint8Array, offset: number, length: number, sum = 0): number {
+  if (length >= VIEW_MIN_BYTES) return sumBytesByView(bytes, offset, length, sum);
+  const end = offset + length;
+  const blockEnd = offset + (length & ~7);
+  let high = 0;
+  let low = 0;
+  let i = offset;
+  for (; i < blockEnd; i += 8) {
+    high += bytes[i] + bytes[i + 2] + bytes[i + 4] + bytes[i + 6];
+    low += bytes[i + 1] + bytes[i + 3] + bytes[i + 5] + bytes[i + 7];
+  }
+  for (; i + 1 < end; i += 2) {
+    high += bytes[i];
+    low += bytes[i + 1];
+  }
+  if (i < end) high += bytes[i];
+  return sum + (high << 8) + low;
+}
+
+/** `sumBytes` by way of a temporary 32-bit view, for long runs. */
+function sumBytesByView(bytes: Uint8Array, offset: number, length: number, sum: number): number {
+  const misaligned = (bytes.byteOffset + offset) & 3;
+  const head = misaligned === 0 ? 0 : 4 - misaligned;
+  const words = (length - head) >>> 2;
+  const view = new Uint32Array(bytes.buffer, bytes.byteOffset + offset + head, words);
+  sum = sumBytes(bytes, offset, head, sum);
+  sum = chainFolded(sum, head, sumWords(view, 0, words));
+  const done = head + 4 * words;
+  return chainSum(sum, done, bytes, offset + done, length - done);
+}
+
+/** The folded big-endian sum of `count` 32-bit words. */
+function sumWords(view: Uint32Array, first: number, count: number): number {
+  // Four accumulators, so that no addition waits for the one before it; doubles hold 2^21 words exactly.
+  let a = 0;
+  let b = 0;
+  let c = 0;
+  let d = 0;
+  let i = first;
+  const blockEnd = first + (count & ~3);
+  const end = first + count;
+  for (; i < blockEnd; i += 4) {
+    a += view[i];
+    b += view[i + 1];
+    c += view[i + 2];
+    d += view[i + 3];
+  }
+  for (; i < end; i++) a += view[i];
+  const total = a + b + c + d;
+  const folded = foldSum((total & 0xffff) + ((total >>> 16) & 0xffff) + Math.floor(total / 0x1_0000_0000));
+  return LITTLE_ENDIAN ? swap16(folded) : folded;
+}
+
+function chainFolded(sum: number, bytesBefore: number, folded: number): number {
+  return sum + ((bytesBefore & 1) === 0 ? folded : swap16(folded));
+}
+
+/**
+ * `sum` plus one more segment of a payload of which `bytesBefore` bytes are summed already. Segments may have any
+ * length and alignment; the result equals that of the payload in one piece.
+ */
+export function chainSum(
+  sum: number,
+  bytesBefore: number,
+  bytes: Uint8Array,
+  offset: number,
+  length: number,
+): number {
+  if ((bytesBefore & 1) === 0) return sumBytes(bytes, offset, length, sum);
+  return sum + swap16(foldSum(sumBytes(bytes, offset, length)));
+}
+
+/** Sums over one long-lived memory, of which it keeps a 32-bit view: nothing is allocated per call. */
+export class ChecksumRegion {
+  readonly bytes: Uint8Array;
+  readonly #words: Uint32Array;
+  /** How far `bytes` starts behind the first whole word of the view. */
+  readonly #skew: number;
+
+  constructor(bytes: Uint8Array) {
+    this.bytes = bytes;
+    const viewStart = (bytes.byteOffset + 3) & ~3;
+    this.#skew = viewStart - bytes.byteOffset;
+    const words = Math.max(0, bytes.byteLength - this.#skew) >>> 2;
+    this.#words = new Uint32Array(bytes.buffer, words === 0 ? 0 : viewStart, words);
+  }
+
+  /** `sumBytes` of this memory. */
+  sum(offset: number, length: number, sum = 0): number {
+    if (length < 32) return sumBytes(this.bytes, offset, length, sum);
+    const head = (this.#skew - offset) & 3;
+    const count = (length - head) >>> 2;
+    const body = sumWords(this.#words, (offset + head - this.#skew) >>> 2, count);
+    const done = head + 4 * count;
+    sum = chainFolded(sumBytes(this.bytes, offset, head, sum), head, body);
+    return done === length ? sum : chainSum(sum, done, this.bytes, offset + done, length - done);
+  }
+
+  /** `chainSum` of this memory. */
+  chain(sum: number, bytesBefore: number, offset: number, length: number): number {
+    if ((bytesBefore & 1) === 0) return this.sum(offset, length, sum);
+    return sum + swap16(foldSum(this.sum(offset, length)));
+  }
+}
+
+/** The checksum of one run of bytes; 0 when the run holds its own, correct checksum. */
+export function internetChecksum(bytes: Uint8Array, offset: number, length: number): number {
+  return finishChecksum(sumBytes(bytes, offset, length));
+}
+
+/** The partial sum of the IPv4 pseudo-header (RFC 9293 section 3.1): `length` is header plus payload, in bytes. */
+export function pseudoSumV4(src: number, dst: number, protocol: number, length: number): number {
+  return (src >>> 16) + (src & 0xffff) + (dst >>> 16) + (dst & 0xffff) + protocol + length;
+}
+
+/**
+ * The partial sum of the IPv6 pseudo-header (RFC 8200 section 8.1), addresses read where they lie. With a routing
+ * header `dstOffset` must point at the final destination.
+ */
+export function pseudoSumV6(
+  src: Uint8Array,
+  srcOffset: number,
+  dst: Uint8Array,
+  dstOffset: number,
+  protocol: number,
+  length: number,
+): number {
+  let sum = protocol + (length >>> 16) + (length & 0xffff);
+  for (let i = 0; i < 16; i += 2) sum += u16be(src, srcOffset + i) + u16be(dst, dstOffset + i);
+  return sum;
+}
+
+/** The pseudo-header sum of an IPv4 (version 4) or IPv6 header in place, without regard to a routing header. */
+export function pseudoSumAt(bytes: Uint8Array, ipOffset: number, protocol: number, length: number): number {
+  if (bytes[ipOffset] >>> 4 === 4) {
+    return pseudoSumV4(u32be(bytes, ipOffset + 12), u32be(bytes, ipOffset + 16), protocol, length);
+  }
+  return pseudoSumV6(bytes, ipOffset + 8, bytes, ipOffset + 24, protocol, length);
+}
+
+/** The checksum after a 16-bit field changed (RFC 1624 section 3, equation 3). */
+export function updateChecksum16(checksum: number, oldValue: number, newValue: number): number {
+  return finishChecksum((~checksum & 0xffff) + (~oldValue & 0xffff) + (newValue & 0xffff));
+}
+
+/** The checksum after an aligned 32-bit field changed. */
+export function updateChecksum32(checksum: number, oldValue: number, newValue: number): number {
+  const sum = (~checksum & 0xffff) + (~oldValue >>> 16) + (~oldValue & 0xffff);
+  return finishChecksum(sum + (newValue >>> 16) + (newValue & 0xffff));
+}
