@@ -41,6 +41,8 @@ export interface Client extends Sink {
   peerReady(): void;
   /** The link went up or down, by set_link or by the peer's doing. */
   linkChanged?(up: boolean): void;
+  /** The peer now accepts these offloads (ACCEPT_* bits); told on connecting and at each change. */
+  peerAcceptsChanged?(bits: number): void;
 }
 
 /** One link of the chain between a sender and a receiver; link/filter/ has them. */
@@ -118,7 +120,9 @@ export class Port {
   }
 
   set accepts(bits: number) {
+    if (bits === this.#accepts) return;
     this.#accepts = bits;
+    this.peer?.client.peerAcceptsChanged?.(bits);
   }
 
   /** Joins two free ports and tells both clients the link's state. */
@@ -128,6 +132,8 @@ export class Port {
     b.peer = a;
     a.#route();
     b.#route();
+    a.client.peerAcceptsChanged?.(b.#accepts);
+    b.client.peerAcceptsChanged?.(a.#accepts);
     a.client.linkChanged?.(a.up);
     b.client.linkChanged?.(b.up);
   }
