@@ -14,7 +14,9 @@
  * most one frame's worth.
  *
  * A client may send from within `receive`, and may be offered frames while it sends, but its `receive` is never entered twice: the
- * inner offer is refused and repeated after the outer one. So no loop of any two clients can recurse.
+ * inner offer is refused and repeated after the outer one. So no loop of any two clients can recurse. `ready` may bring offers
+ * before it returns. The batch array belongs to the sender, who leaves frames[from..to) alone until `send` returns; a receiver that keeps
+ * frames copies their numbers.
  */
 
 import { InvariantError } from './errors.ts';
