@@ -10,7 +10,7 @@
  * Each is run at one segment (a frame from a socket) and at eighteen (a 64 KiB GSO frame in guest pages).
  * Prints one JSON line; `ratio` is frames/s of `record` over each other shape.
  */
-import { runtimeFacts, report } from './lib/report.ts';
+import { report, runtimeFacts } from './lib/report.ts';
 
 const FRAMES = 4096;
 const BATCH = 64;
@@ -140,7 +140,15 @@ function objectShape(): Shape {
   const bytes = new Uint8Array(FRAMES * SLOT);
   const free: FrameObject[] = [];
   for (let i = 0; i < FRAMES * 32; i++) {
-    free.push({ region: 0, offset: (i << 7) & (FRAMES * SLOT - SLOT), length: 0, next: null, total: 0, gso: 0, refs: 0 });
+    free.push({
+      region: 0,
+      offset: (i << 7) & (FRAMES * SLOT - SLOT),
+      length: 0,
+      next: null,
+      total: 0,
+      gso: 0,
+      refs: 0,
+    });
   }
   const batch: FrameObject[] = [];
   return {
@@ -213,7 +221,12 @@ function bufferShape(): Shape {
   };
 }
 
-const shapes: Record<string, Shape> = { record: recordShape(), soa: soaShape(), object: objectShape(), buffer: bufferShape() };
+const shapes: Record<string, Shape> = {
+  record: recordShape(),
+  soa: soaShape(),
+  object: objectShape(),
+  buffer: bufferShape(),
+};
 const rounds = 7;
 
 function measure(count: number, segments: number): Record<string, number> {
@@ -234,7 +247,9 @@ function measure(count: number, segments: number): Record<string, number> {
 const oneSegment = measure(2_000_000, 1);
 const manySegments = measure(200_000, SEGMENTS_BIG);
 const ratio = (ns: Record<string, number>): Record<string, number> =>
-  Object.fromEntries(Object.entries(ns).map(([name, value]) => [name, Number((value / ns.record!).toFixed(2))]));
+  Object.fromEntries(
+    Object.entries(ns).map(([name, value]) => [name, Number((value / ns.record!).toFixed(2))]),
+  );
 
 report({
   bench: 'frame-shape',

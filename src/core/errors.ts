@@ -24,7 +24,12 @@ export class OptionError extends Error {
   }
 }
 
-export type QmpErrorClass = 'GenericError' | 'DeviceNotFound' | 'CommandNotFound' | 'DeviceNotActive' | 'KVMMissingCap';
+export type QmpErrorClass =
+  | 'GenericError'
+  | 'DeviceNotFound'
+  | 'CommandNotFound'
+  | 'DeviceNotActive'
+  | 'KVMMissingCap';
 
 /** A system call of the host failed. */
 export class HostIoError extends Error {

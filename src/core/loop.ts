@@ -80,12 +80,12 @@ export class Loop {
   run(): void {
     if (this.#running) throw new InvariantError('the loop runs already');
     this.#running = true;
+    const tasks = this.#tasks;
+    this.#tasks = this.#spare;
+    this.#spare = tasks;
+    let done = 0;
     try {
-      const tasks = this.#tasks;
-      this.#tasks = this.#spare;
-      this.#spare = tasks;
-      for (let i = 0; i < tasks.length; i++) tasks[i]!();
-      tasks.length = 0;
+      while (done < tasks.length) tasks[done++]!();
       if (this.#heap.length === 0) return;
       const nowNs = this.clock.nowNs();
       const limit = this.#order;
@@ -96,6 +96,9 @@ export class Loop {
         timer.fire();
       }
     } finally {
+      // Empty unless a task threw: then the rest runs in the next turn.
+      if (done < tasks.length) this.#tasks.unshift(...tasks.slice(done));
+      tasks.length = 0;
       this.#running = false;
     }
   }

@@ -138,7 +138,8 @@ export class FramePool {
     const smallBytes = options.smallBytes ?? 2048;
     const largeSlots = options.largeSlots ?? 256;
     const bareRecords = options.bareRecords ?? 8192;
-    if (smallBytes % 64 !== 0 || smallBytes < 512) throw new InvariantError('smallBytes must be a multiple of 64, at least 512');
+    if (smallBytes % 64 !== 0 || smallBytes < 512)
+      throw new InvariantError('smallBytes must be a multiple of 64, at least 512');
     this.smallBytes = smallBytes;
     this.debug = options.debug ?? false;
     this.capacity = smallSlots + largeSlots;
@@ -274,7 +275,8 @@ export class FramePool {
   /** Appends a frame's segments to another's (both in the caller's hands); `more` is gone as a frame of its own. */
   append(frame: number, more: number): void {
     const t = this.table;
-    if (t[more + REFS] !== 1 || t[more + LENDER] !== 0) throw new InvariantError('append needs a frame of one holder and no lender');
+    if (t[more + REFS] !== 1 || t[more + LENDER] !== 0)
+      throw new InvariantError('append needs a frame of one holder and no lender');
     let tail = frame;
     while (t[tail + NEXT] !== 0) tail = t[tail + NEXT]!;
     t[tail + NEXT] = more;
@@ -338,7 +340,8 @@ export class FramePool {
   /** Throws when the frame is not held by anybody or breaks the rule about its first segment. */
   check(frame: number): void {
     const t = this.table;
-    if (frame <= 0 || frame % RECORD_WORDS !== 0 || frame >= t.length) throw new InvariantError(`${frame} is no frame`);
+    if (frame <= 0 || frame % RECORD_WORDS !== 0 || frame >= t.length)
+      throw new InvariantError(`${frame} is no frame`);
     if (t[frame + REFS]! <= 0) throw new InvariantError(`frame ${frame} used after release`);
     const total = t[frame + TOTAL]!;
     if (t[frame + REGION] !== 0 || t[frame + LENGTH]! < Math.min(total, PRIVATE_BYTES)) {
@@ -410,7 +413,8 @@ export class FramePool {
 
   /** Registers memory that segments may point into, at most 1 GiB; returns its region number. */
   addRegion(bytes: Uint8Array): number {
-    if (bytes.length > 2 ** 30) throw new InvariantError('a region holds at most 1 GiB: register larger memory in parts');
+    if (bytes.length > 2 ** 30)
+      throw new InvariantError('a region holds at most 1 GiB: register larger memory in parts');
     let region = 1;
     while (region < this.regions.length && this.regions[region] !== NO_BYTES) region++;
     if (region >= REGION_LIMIT) throw new InvariantError('too many memory regions');
@@ -457,7 +461,13 @@ const NO_BYTES = new Uint8Array(0);
  * Copies `length` bytes. Within one array (slot to slot) copyWithin is the fastest there is; short copies by loop beat a call; bytes past
  * the end of `source` (a region that was taken away) read as zeros.
  */
-export function copyBytes(source: Uint8Array, from: number, target: Uint8Array, to: number, length: number): void {
+export function copyBytes(
+  source: Uint8Array,
+  from: number,
+  target: Uint8Array,
+  to: number,
+  length: number,
+): void {
   if (from + length > source.length) {
     const there = Math.max(0, Math.min(length, source.length - from));
     target.fill(0, to + there, to + length);

@@ -129,7 +129,8 @@ export class Port {
 
   /** Joins two free ports and tells both clients the link's state. */
   static connect(a: Port, b: Port): void {
-    if (a.peer !== null || b.peer !== null) throw new InvariantError(`${a.peer ? a.name : b.name} is connected already`);
+    if (a.peer !== null || b.peer !== null)
+      throw new InvariantError(`${a.peer ? a.name : b.name} is connected already`);
     a.peer = b;
     b.peer = a;
     a.#route();
@@ -209,7 +210,8 @@ export class Port {
   /** Hands frames[from..to) to the peer; returns how many were taken, from the front. */
   send(frames: Int32Array, from: number, to: number): number {
     const peer = this.peer;
-    if (peer === null || this.#adminDown || this.#carrierDown || !peer.linkUp) return this.#drop(frames, from, to);
+    if (peer === null || this.#adminDown || this.#carrierDown || !peer.linkUp)
+      return this.#drop(frames, from, to);
     if (peer.#receiving) {
       peer.#offeredMeanwhile = true;
       this.#blocked = true;
@@ -233,7 +235,8 @@ export class Port {
       facts |= t[frame + FACTS]!;
       if (pool.debug) pool.check(frame);
     }
-    if ((facts & ANY_OFFLOAD) !== 0 && peer.#accepts !== ACCEPT_ALL) return this.#sendAdapted(peer, frames, from, to);
+    if ((facts & ANY_OFFLOAD) !== 0 && peer.#accepts !== ACCEPT_ALL)
+      return this.#sendAdapted(peer, frames, from, to);
     if (longest > MAX_FRAME_BYTES) return this.#sendAdapted(peer, frames, from, to);
     const taken = this.#offer(peer, frames, from, to);
     const stats = this.stats;

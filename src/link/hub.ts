@@ -7,9 +7,9 @@
  * software for each peer that does not.
  */
 
+import { REFS } from '../core/pool.ts';
 import { type Client, type LinkContext, Port } from '../core/port.ts';
 import { Ring } from '../core/ring.ts';
-import { REFS } from '../core/pool.ts';
 
 export type HubPolicy = 'any' | 'all';
 
