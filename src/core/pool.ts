@@ -19,6 +19,7 @@
  * descriptors. Only the thread that made a pool allocates and frees; another thread gives frames back through a SharedRing.
  */
 
+import { NO_WORDS, wordsOf } from './copy.ts';
 import { InvariantError } from './errors.ts';
 
 /** Words of a record; a frame number indexes its first word: `table[frame + OFFSET]`. */
@@ -119,6 +120,8 @@ export class FramePool {
   readonly bytes: Uint8Array;
   /** Registered memory by region number. */
   readonly regions: Uint8Array[];
+  /** The regions as 32-bit words, for copies (copy.ts); empty where a region does not start at a multiple of 4. */
+  readonly words: Int32Array[];
   readonly debug: boolean;
   /** Slots in all. */
   readonly capacity: number;
@@ -150,6 +153,7 @@ export class FramePool {
       this.table = attached.memory.table;
       this.bytes = attached.memory.bytes;
       this.regions = [this.bytes];
+      this.words = [wordsOf(this.bytes)];
       this.#free = [new Int32Array(0), new Int32Array(0), new Int32Array(0)];
       return;
     }
@@ -159,6 +163,7 @@ export class FramePool {
     this.table = new Int32Array(memory(records * RECORD_WORDS * 4));
     this.bytes = new Uint8Array(memory(slotBytes));
     this.regions = [this.bytes];
+    this.words = [wordsOf(this.bytes)];
     this.#free = [new Int32Array(smallSlots), new Int32Array(largeSlots), new Int32Array(bareRecords)];
     let record = RECORD_WORDS;
     let slot = 0;
@@ -419,6 +424,7 @@ export class FramePool {
     while (region < this.regions.length && this.regions[region] !== NO_BYTES) region++;
     if (region >= REGION_LIMIT) throw new InvariantError('too many memory regions');
     this.regions[region] = bytes;
+    this.words[region] = wordsOf(bytes);
     for (const watcher of this.#watchers) watcher.regionChanged(region, bytes);
     return region;
   }
@@ -427,6 +433,7 @@ export class FramePool {
   removeRegion(region: number): void {
     if (region <= 0) throw new InvariantError('region 0 is the pool itself');
     this.regions[region] = NO_BYTES;
+    this.words[region] = NO_WORDS;
     for (const watcher of this.#watchers) watcher.regionChanged(region, NO_BYTES);
   }
 
