@@ -1,0 +1,41 @@
+/** `vhost-user`: hands the NIC's queues to an external back-end over a unix socket. Its peer must be virtio-net. */
+import { OptionError } from '../../core/errors.ts';
+import type { ChardevConfig } from '../chardevs.ts';
+import { defineOptions } from '../schema.ts';
+import { defineNetdev } from './definition.ts';
+
+export interface VhostUserConfig {
+  readonly chardev: string;
+  readonly force: boolean;
+  readonly queues: number;
+}
+
+export const vhostUser = defineNetdev({
+  type: 'vhost-user',
+  summary: 'a vhost-user back-end in another process (virtio-net only)',
+  options: defineOptions({
+    chardev: { kind: 'string', metavar: 'id', required: true, doc: 'The unix socket to the back-end.' },
+    vhostforce: { kind: 'bool', default: false, doc: 'Use vhost even for a guest that has no MSI-X.' },
+    queues: {
+      kind: 'int',
+      default: 1,
+      doc: 'The number of queue pairs, 1 to 1024.',
+    },
+  }),
+  resolve: (o): VhostUserConfig => {
+    if (o.queues < 1 || o.queues > 1024) {
+      throw new OptionError('vhost-user number of queues must be in range [1, 1024]', { option: 'queues' });
+    }
+    return { chardev: o.chardev, force: o.vhostforce, queues: o.queues };
+  },
+});
+
+/** Throws unless the back-end can be reached again after it went: a unix socket that passes descriptors. */
+export function checkVhostUserChardev(chardev: ChardevConfig): void {
+  if (chardev.type !== 'socket' || chardev.address.type === 'inet') {
+    throw new OptionError(`chardev "${chardev.id}" is not a unix socket`, { option: 'chardev' });
+  }
+  if (chardev.address.type === 'fd' || (!chardev.server && chardev.reconnectMs === 0)) {
+    throw new OptionError(`chardev "${chardev.id}" is not reconnectable`, { option: 'chardev' });
+  }
+}
