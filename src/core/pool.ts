@@ -111,6 +111,16 @@ export interface ReturnPath {
   push(frame: number): boolean;
 }
 
+/** A stack of free records of one kind. */
+class FreeList {
+  readonly frames: Int32Array;
+  count = 0;
+
+  constructor(size: number) {
+    this.frames = new Int32Array(size);
+  }
+}
+
 const LARGE_SLOT_BYTES = 73_728;
 const POISON = 0xdb;
 
@@ -129,8 +139,10 @@ export class FramePool {
   /** Frames that could not be allocated since the pool was made. */
   exhausted = 0;
 
-  readonly #free: [Int32Array, Int32Array, Int32Array];
-  readonly #top: [number, number, number] = [0, 0, 0];
+  /** Stacks of free records by kind. */
+  readonly #small: FreeList;
+  readonly #large: FreeList;
+  readonly #bare: FreeList;
   readonly #lenders: (Lender | null)[] = [null];
   readonly #watchers: RegionWatcher[] = [];
   readonly #returnPath: ReturnPath | null;
@@ -154,7 +166,7 @@ export class FramePool {
       this.bytes = attached.memory.bytes;
       this.regions = [this.bytes];
       this.words = [wordsOf(this.bytes)];
-      this.#free = [new Int32Array(0), new Int32Array(0), new Int32Array(0)];
+      this.#small = this.#large = this.#bare = new FreeList(0);
       return;
     }
     const slotBytes = smallSlots * smallBytes + largeSlots * LARGE_SLOT_BYTES;
@@ -164,25 +176,27 @@ export class FramePool {
     this.bytes = new Uint8Array(memory(slotBytes));
     this.regions = [this.bytes];
     this.words = [wordsOf(this.bytes)];
-    this.#free = [new Int32Array(smallSlots), new Int32Array(largeSlots), new Int32Array(bareRecords)];
+    this.#small = new FreeList(smallSlots);
+    this.#large = new FreeList(largeSlots);
+    this.#bare = new FreeList(bareRecords);
     let record = RECORD_WORDS;
     let slot = 0;
-    const lay = (kind: 0 | 1 | 2, count: number, room: number): void => {
-      const list = this.#free[kind];
+    const lay = (list: FreeList, kind: number, room: number): void => {
+      const count = list.frames.length;
       for (let i = count - 1; i >= 0; i--) {
         const at = record + i * RECORD_WORDS;
         this.table[at + SLOT] = slot + i * room;
         this.table[at + ROOM] = room;
         this.table[at + KIND] = kind;
-        list[count - 1 - i] = at;
+        list.frames[count - 1 - i] = at;
       }
-      this.#top[kind] = count;
+      list.count = count;
       record += count * RECORD_WORDS;
       slot += count * room;
     };
-    lay(KIND_SMALL, smallSlots, smallBytes);
-    lay(KIND_LARGE, largeSlots, LARGE_SLOT_BYTES);
-    lay(KIND_BARE, bareRecords, 0);
+    lay(this.#small, KIND_SMALL, smallBytes);
+    lay(this.#large, KIND_LARGE, LARGE_SLOT_BYTES);
+    lay(this.#bare, KIND_BARE, 0);
   }
 
   /** A pool on another thread's memory: it reads and writes frames it was given, and gives them back instead of freeing them. */
@@ -198,40 +212,38 @@ export class FramePool {
 
   /** Free slots; equal to `capacity` when nobody holds a frame. */
   get free(): number {
-    return this.#top[KIND_SMALL] + this.#top[KIND_LARGE];
+    return this.#small.count + this.#large.count;
   }
 
   get freeSmall(): number {
-    return this.#top[KIND_SMALL];
+    return this.#small.count;
   }
 
   get freeLarge(): number {
-    return this.#top[KIND_LARGE];
+    return this.#large.count;
   }
 
   /** Free records for borrowed segments. */
   get freeBare(): number {
-    return this.#top[KIND_BARE];
+    return this.#bare.count;
   }
 
   /** An empty frame (length 0) with room for `bytes` bytes in its slot, or 0 when there is none. */
   alloc(bytes: number): number {
-    return this.#take(bytes <= this.smallBytes ? KIND_SMALL : KIND_LARGE);
+    return this.#take(bytes <= this.smallBytes ? this.#small : this.#large);
   }
 
   /** An empty frame with a slot for MAX_FRAME_BYTES and headers before them, or 0. */
   allocLarge(): number {
-    return this.#take(KIND_LARGE);
+    return this.#take(this.#large);
   }
 
-  #take(kind: 0 | 1 | 2): number {
-    const top = this.#top[kind];
-    if (top === 0) {
+  #take(list: FreeList): number {
+    if (list.count === 0) {
       this.exhausted++;
       return 0;
     }
-    const frame = this.#free[kind][top - 1]!;
-    this.#top[kind] = top - 1;
+    const frame = list.frames[--list.count]!;
     const t = this.table;
     t[frame + REGION] = 0;
     t[frame + OFFSET] = t[frame + SLOT]!;
@@ -266,7 +278,7 @@ export class FramePool {
    * segment, or 0 when no record is free. The caller has set the frame's lender if the memory needs to be given back.
    */
   borrow(frame: number, tail: number, region: number, offset: number, length: number): number {
-    const segment = this.#take(KIND_BARE);
+    const segment = this.#take(this.#bare);
     if (segment === 0) return 0;
     const t = this.table;
     t[segment + REGION] = region;
@@ -314,10 +326,10 @@ export class FramePool {
     let segment = frame;
     do {
       const next = t[segment + NEXT]!;
-      const kind = t[segment + KIND] as 0 | 1 | 2;
+      const kind = t[segment + KIND];
       if (this.debug) this.#poison(segment);
-      this.#free[kind][this.#top[kind]] = segment;
-      this.#top[kind]++;
+      const list = kind === KIND_SMALL ? this.#small : kind === KIND_LARGE ? this.#large : this.#bare;
+      list.frames[list.count++] = segment;
       segment = next;
     } while (segment !== 0);
     if (lender !== 0) this.#lenders[lender]?.returned(tag);

@@ -28,7 +28,7 @@ describe('Hub', () => {
   it('repeats to every other port and not to the sender', () => {
     const { hub, clients, end } = hubOf(10);
     clients[3]!.send(packet(1), packet(2));
-    clients.forEach((client, i) => expect(tags(client.received)).toEqual(i === 3 ? [] : [1, 2]));
+    for (const [i, client] of clients.entries()) expect(tags(client.received)).toEqual(i === 3 ? [] : [1, 2]);
     expect(hub.ports[3]!.stats.rxFrames).toBe(2);
     end();
   });
