@@ -1,0 +1,12 @@
+import { defineConfig } from 'vitest/config';
+
+// Tests with real programs: one file at a time, for a guest wants a core to itself and the namespaces' names are shared.
+export default defineConfig({
+  test: {
+    include: ['test/peers/**/*.test.ts'],
+    testTimeout: 600_000,
+    hookTimeout: 900_000,
+    fileParallelism: false,
+    maxWorkers: 1,
+  },
+});
