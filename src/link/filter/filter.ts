@@ -61,13 +61,12 @@ export class FilterChain {
     return true;
   }
 
-  /** Takes a filter out and closes it. */
+  /** Takes a filter out; its owner closes it. */
   remove(filter: Filter): void {
     const at = this.filters.indexOf(filter);
     if (at < 0) return;
     this.filters.splice(at, 1);
     this.route();
-    filter.close();
   }
 
   /** Lays the stages anew: after a change here, of a filter's `active`, or of the netdev's peer. */
@@ -78,10 +77,6 @@ export class FilterChain {
     this.#peer = peer;
     this.#netdev.setStages(stagesOf(active, 'tx'));
     peer?.setStages(stagesOf([...active].reverse(), 'rx'));
-  }
-
-  close(): void {
-    for (const filter of [...this.filters]) this.remove(filter);
   }
 }
 

@@ -1,0 +1,58 @@
+# netemu: `make help` lists the targets. Each does its own set-up; two cores and Debian 12 are enough.
+
+NODE ?= node
+BIN := node_modules/.bin
+ARGS ?= --netdev user,id=n0 --device e1000,netdev=n0
+
+.PHONY: help run build native test test-unit test-peers peers bench lint format docs dist clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: build ## Build, then run the main job (ARGS="..." for another command line)
+	$(NODE) dist/cli/main.js $(ARGS)
+
+build: node_modules/.installed native ## Compile TypeScript and the addon
+	$(BIN)/tsc -b
+	chmod +x dist/cli/main.js
+
+native: node_modules/.installed ## Build the addon into prebuilds/
+	$(MAKE) --no-print-directory -C native
+
+node_modules/.installed: package.json package-lock.json
+	npm ci --ignore-scripts --no-audit --no-fund
+	touch $@
+
+test: build peers ## Everything: unit, conformance, and the real programs of test/peers
+	$(NODE) --import tsx test/run.ts unit peers
+
+test-unit: build ## Tests that need nothing but this checkout
+	$(NODE) --import tsx test/run.ts unit
+
+test-peers: build peers ## Tests against QEMU, Linux drivers, tshark, Chromium and the like
+	$(NODE) --import tsx test/run.ts peers
+
+peers: node_modules/.installed ## Install the real programs that tests use (root; cached outside the checkout)
+	$(NODE) --import tsx test/peers/lib/prepare.ts
+
+bench: build ## Run every bench; one JSON line each
+	@for bench in bench/*.ts; do $(NODE) --expose-gc --import tsx $$bench || exit 1; done
+
+lint: node_modules/.installed ## Type-check everything, the portable part without Node's types, then lint and format check
+	$(BIN)/tsc -p tsconfig.test.json
+	$(BIN)/tsc -p tsconfig.portable.json
+	$(BIN)/biome check
+	$(NODE) --import tsx docs/generate.ts --check
+
+format: node_modules/.installed ## Format and fix what can be fixed
+	$(BIN)/biome check --write
+
+docs: node_modules/.installed ## Generate the option reference
+	$(NODE) --import tsx docs/generate.ts
+
+dist: build docs ## Make the npm tarball, addon included
+	npm pack
+
+clean: ## Remove everything that was built
+	rm -rf dist prebuilds node_modules *.tgz coverage
+	$(MAKE) --no-print-directory -C native clean

@@ -1,0 +1,51 @@
+/** What every backend is to the network that holds it, and what it is given. One file per backend opens one of these. */
+
+import type { NetdevConfig, NetdevConfigOf, NetdevTypeName } from '../config/netdevs/index.ts';
+import type { Random } from '../core/clock.ts';
+import type { Logger } from '../core/log.ts';
+import type { LinkContext, Port } from '../core/port.ts';
+import type { HostIo } from '../host-io/host-io.ts';
+
+export interface Backend {
+  /** One port for each queue; most have one. */
+  readonly ports: readonly Port[];
+  /** Counters as public number fields. */
+  readonly stats: object;
+  /** What `info network` shows behind the type, such as `net=10.0.2.0,restrict=off`. */
+  describe(): string;
+  /** Releases every frame, handle and file; the ports are disconnected by then. Harmless when repeated. */
+  close(): void;
+}
+
+/** Something happened that monitors report: an event's QMP name and data. */
+export type EmitEvent = (name: string, data: Record<string, unknown>) => void;
+
+/** What a backend may use. */
+export interface BackendContext extends LinkContext {
+  readonly random: Random;
+  readonly log: Logger;
+  /** Null where there is no host to reach (a bare browser): backends that need one say so with UnsupportedError. */
+  readonly hostIo: HostIo | null;
+  readonly emit: EmitEvent;
+}
+
+export type OpenBackend<K extends NetdevTypeName> = (
+  config: NetdevConfigOf<K>,
+  context: BackendContext,
+) => Backend | Promise<Backend>;
+
+/** Which types can be opened here. A type that is missing parses, and is then refused by name. */
+export type BackendTable = { readonly [K in Exclude<NetdevTypeName, 'hubport'>]?: OpenBackend<K> };
+
+/** Opens a backend by its type; undefined when the table has none for it. */
+export function openFrom(
+  table: BackendTable,
+  config: NetdevConfig,
+  context: BackendContext,
+): Backend | Promise<Backend> | undefined {
+  // The table pairs each name with its own config type, which an index by a union cannot express.
+  const open = table[config.type as keyof BackendTable] as
+    | ((config: NetdevConfig, context: BackendContext) => Backend | Promise<Backend>)
+    | undefined;
+  return open?.(config, context);
+}

@@ -1,0 +1,186 @@
+/**
+ * `filter-dump`: writes every frame that passes to a capture file (pcap, or pcapng with the interface's name and each frame's direction),
+ * and passes it on unchanged.
+ *
+ * A frame is written once the far end took it, so that one which is refused and offered again is written once; a reference keeps it
+ * until then. A checksum that is still to be filled in (an offload fact) is filled in in the capture's copy, so that readers find no bad
+ * one. Records reach the sink whole, and at the end of the loop's turn at the latest: a kill leaves a readable capture.
+ */
+
+import {
+  CSUM_OFFSET,
+  CSUM_START,
+  FACT_NEEDS_CSUM,
+  FACTS,
+  type FramePool,
+  MAX_FRAME_BYTES,
+  TOTAL,
+} from '../../core/pool.ts';
+import type { LinkContext } from '../../core/port.ts';
+import { putU16be } from '../../wire/bytes.ts';
+import { internetChecksum } from '../../wire/checksum.ts';
+import {
+  PCAPNG_INBOUND,
+  PCAPNG_OUTBOUND,
+  PCAPNG_PACKET_HEAD_BYTES,
+  PCAPNG_PACKET_TAIL_MAX_BYTES,
+  writePcapHeader,
+  writePcapngInterface,
+  writePcapngPacketHead,
+  writePcapngPacketTail,
+  writePcapngSection,
+  writePcapRecord,
+} from '../../wire/pcap.ts';
+import { type Filter, type FilterDirection, PassingStage } from './filter.ts';
+
+/** Where a capture goes: a file, or memory. */
+export interface ByteSink {
+  /** Writes bytes[from..to) whole; false when it could not (a full disk): the capture then ends. */
+  write(bytes: Uint8Array, from: number, to: number): boolean;
+  close(): void;
+}
+
+export interface DumpOptions {
+  readonly id: string;
+  readonly direction: FilterDirection;
+  readonly format: 'pcap' | 'pcapng';
+  /** Bytes kept of each frame. */
+  readonly maxlenBytes: number;
+  /** The netdev's id, which a pcapng names as the interface. */
+  readonly interfaceName: string;
+  /** Milliseconds since 1970 at the clock's zero. */
+  readonly epochMs: number;
+}
+
+export class DumpStats {
+  frames = 0;
+  bytes = 0;
+  /** Frames that passed after the sink failed. */
+  dropSinkFailed = 0;
+}
+
+const BUFFER_BYTES = 1 << 17;
+const RECORD_MAX_BYTES = PCAPNG_PACKET_HEAD_BYTES + MAX_FRAME_BYTES + PCAPNG_PACKET_TAIL_MAX_BYTES;
+
+export class DumpFilter implements Filter {
+  readonly type = 'filter-dump';
+  readonly id: string;
+  readonly rx: DumpStage | null;
+  readonly tx: DumpStage | null;
+  readonly stats = new DumpStats();
+  active = true;
+
+  readonly #options: DumpOptions;
+  readonly #context: LinkContext;
+  readonly #sink: ByteSink;
+  readonly #buffer = new Uint8Array(BUFFER_BYTES);
+  readonly #flush = (): void => this.flush();
+  #filled = 0;
+  #flushPosted = false;
+  #failed = false;
+  #closed = false;
+
+  constructor(options: DumpOptions, context: LinkContext, sink: ByteSink) {
+    this.id = options.id;
+    this.#options = options;
+    this.#context = context;
+    this.#sink = sink;
+    // Directions are named from the netdev's side, as `queue=rx|tx` is: rx is inbound to it.
+    this.rx = options.direction === 'tx' ? null : new DumpStage(this, context.pool, PCAPNG_INBOUND);
+    this.tx = options.direction === 'rx' ? null : new DumpStage(this, context.pool, PCAPNG_OUTBOUND);
+    if (options.format === 'pcap') {
+      this.#filled = writePcapHeader(this.#buffer, 0, false, options.maxlenBytes);
+    } else {
+      this.#filled = writePcapngSection(this.#buffer, 0, 'netemu');
+      this.#filled += writePcapngInterface(
+        this.#buffer,
+        this.#filled,
+        options.interfaceName,
+        options.maxlenBytes,
+      );
+    }
+    this.flush();
+  }
+
+  /** Appends one frame to the capture. */
+  record(frame: number, direction: number): void {
+    if (this.#failed) {
+      this.stats.dropSinkFailed++;
+      return;
+    }
+    const { pool, loop } = this.#context;
+    const t = pool.table;
+    const total = t[frame + TOTAL]!;
+    const captured = Math.min(total, this.#options.maxlenBytes);
+    if (this.#filled + RECORD_MAX_BYTES > BUFFER_BYTES) this.flush();
+    const buffer = this.#buffer;
+    // Seconds and nanoseconds apart: their sum in nanoseconds would not be exact in a double.
+    const sinceSecondNs = (this.#options.epochMs % 1000) * 1e6 + loop.clock.nowNs();
+    const seconds = Math.floor(this.#options.epochMs / 1000) + Math.floor(sinceSecondNs / 1e9);
+    const nanos = Math.floor(sinceSecondNs % 1e9);
+    const pcapng = this.#options.format === 'pcapng';
+    let at = this.#filled;
+    at += pcapng
+      ? writePcapngPacketHead(buffer, at, 0, seconds, nanos, captured, total, direction)
+      : writePcapRecord(buffer, at, seconds, Math.floor(nanos / 1000), captured, total);
+    // The checksum is over the whole frame even when the capture keeps less: the buffer has room for it.
+    pool.read(frame, 0, buffer, at, total);
+    if ((t[frame + FACTS]! & FACT_NEEDS_CSUM) !== 0) fillChecksum(pool, frame, buffer, at, total);
+    at += captured;
+    if (pcapng) at += writePcapngPacketTail(buffer, at, captured, direction);
+    this.#filled = at;
+    this.stats.frames++;
+    this.stats.bytes += captured;
+    if (!this.#flushPosted) {
+      this.#flushPosted = true;
+      loop.post(this.#flush);
+    }
+  }
+
+  /** Hands what is buffered to the sink. */
+  flush(): void {
+    this.#flushPosted = false;
+    if (this.#filled === 0 || this.#closed) return;
+    this.#failed ||= !this.#sink.write(this.#buffer, 0, this.#filled);
+    this.#filled = 0;
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.flush();
+    this.#closed = true;
+    this.#sink.close();
+  }
+}
+
+class DumpStage extends PassingStage {
+  readonly #filter: DumpFilter;
+  readonly #pool: FramePool;
+  readonly #direction: number;
+
+  constructor(filter: DumpFilter, pool: FramePool, direction: number) {
+    super();
+    this.#filter = filter;
+    this.#pool = pool;
+    this.#direction = direction;
+  }
+
+  receive(frames: Int32Array, from: number, to: number): number {
+    const pool = this.#pool;
+    for (let i = from; i < to; i++) pool.retain(frames[i]!);
+    const taken = this.next.receive(frames, from, to);
+    for (let i = from; i < from + taken; i++) this.#filter.record(frames[i]!, this.#direction);
+    pool.releaseAll(frames, from, to);
+    return taken;
+  }
+}
+
+/** Completes the partial checksum of the copy at buffer[at..at + total), where the facts are true. */
+function fillChecksum(pool: FramePool, frame: number, buffer: Uint8Array, at: number, total: number): void {
+  const start = pool.table[frame + CSUM_START]!;
+  const field = start + pool.table[frame + CSUM_OFFSET]!;
+  if (start < 0 || field < start || field + 2 > total) return;
+  const checksum = internetChecksum(buffer, at + start, total - start);
+  // A UDP checksum of zero would mean none (RFC 768); all ones says the same sum.
+  putU16be(buffer, at + field, checksum === 0 ? 0xffff : checksum);
+}

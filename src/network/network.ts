@@ -1,0 +1,378 @@
+/**
+ * A running network: NICs, backends, hubs and filters by name, plugged together as options say. It is what the command line, the monitor
+ * and an embedding emulator drive; two networks share nothing.
+ *
+ *     Network ── netdevs: id → Netdev (backend or hub port, filter chain)
+ *             ├─ devices: id → Device (NIC model, the netdev it names)
+ *             └─ hubs: number → Hub
+ *
+ * What is made is either complete or not there at all: an error leaves no port, no handle and no name behind. A netdev that goes
+ * takes its NIC's link down; one that comes under a name that a NIC asks for is plugged in at once.
+ */
+
+import type { Backend, BackendContext, BackendTable, EmitEvent } from '../backends/backend.ts';
+import { openFrom } from '../backends/backend.ts';
+import { duplicateDeviceId, propertyInUse, propertyNotFoundValue } from '../config/devices/common.ts';
+import { type DeviceConfig, type DeviceInput, readDevice } from '../config/devices/index.ts';
+import { MacPool } from '../config/mac-pool.ts';
+import {
+  type NetdevConfig,
+  type NetdevConfigOf,
+  type NetdevInput,
+  netdevNotFound,
+  readNetdev,
+} from '../config/netdevs/index.ts';
+import { filterNetdevNotFound, filterNotFound } from '../config/objects/filter-common.ts';
+import { type ObjectConfig, type ObjectInput, objectNotFound, readObject } from '../config/objects/index.ts';
+import type { Clock, Random } from '../core/clock.ts';
+import { OptionError, UnsupportedError } from '../core/errors.ts';
+import { type Logger, silentLogger } from '../core/log.ts';
+import { Loop } from '../core/loop.ts';
+import { FramePool, type PoolOptions } from '../core/pool.ts';
+import { Port } from '../core/port.ts';
+import type { HostIo } from '../host-io/host-io.ts';
+import type { ByteSink } from '../link/filter/dump.ts';
+import { type Filter, FilterChain } from '../link/filter/filter.ts';
+import { createFilter, isFilter } from '../link/filter/index.ts';
+import { Hub, type HubPort } from '../link/hub.ts';
+import { createNic, type NicTable } from '../nic/index.ts';
+import type { Nic } from '../nic/nic.ts';
+import { adapt } from '../nic/offload.ts';
+import type { DeviceHost } from '../pci/device-host.ts';
+
+export interface NetworkOptions {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly backends: BackendTable;
+  readonly nics: NicTable;
+  readonly log?: Logger;
+  /** Null: no backend that reaches the host can be opened. */
+  readonly hostIo?: HostIo | null;
+  readonly pool?: PoolOptions;
+  /** Milliseconds since 1970 at the clock's zero, for captures. */
+  readonly epochMs?: number;
+  /** Makes (or empties) a file for a capture; absent: captures to files are refused. */
+  readonly openFile?: (path: string) => ByteSink;
+  /** Told of every event that a monitor would report. */
+  readonly onEvent?: EmitEvent;
+}
+
+/** A netdev: a backend's ports, or a port of a hub. */
+export interface Netdev {
+  readonly id: string;
+  readonly config: NetdevConfig;
+  readonly ports: readonly Port[];
+  readonly stats: object;
+  /** Null for a hub port. */
+  readonly backend: Backend | null;
+  /** Null for anything else. */
+  readonly hubPort: HubPort | null;
+  readonly chain: FilterChain;
+  describe(): string;
+}
+
+export interface Device {
+  readonly id: string;
+  readonly config: DeviceConfig;
+  readonly nic: Nic;
+}
+
+/** What `--object` made. */
+export interface NetworkObject {
+  readonly id: string;
+  readonly config: ObjectConfig;
+  readonly filter: Filter;
+}
+
+export class Network {
+  readonly loop: Loop;
+  readonly pool: FramePool;
+  readonly netdevs = new Map<string, Netdev>();
+  readonly devices = new Map<string, Device>();
+  readonly hubs = new Map<number, Hub>();
+  readonly objects = new Map<string, NetworkObject>();
+  readonly context: BackendContext;
+
+  readonly #backends: BackendTable;
+  readonly #epochMs: number;
+  readonly #openFile: (path: string) => ByteSink;
+  readonly #nics: NicTable;
+  readonly #macs = new MacPool();
+  /** Ids of netdevs whose backend is being opened. */
+  readonly #opening = new Set<string>();
+  #closed = false;
+
+  constructor(options: NetworkOptions) {
+    this.loop = new Loop(options.clock);
+    this.pool = new FramePool(options.pool);
+    this.#backends = options.backends;
+    this.#nics = options.nics;
+    this.#epochMs = options.epochMs ?? 0;
+    this.#openFile =
+      options.openFile ??
+      (() => {
+        throw new UnsupportedError('there are no files here to write a capture to');
+      });
+    const hostIo = options.hostIo ?? null;
+    hostIo?.attachPool(this.pool);
+    this.context = {
+      pool: this.pool,
+      loop: this.loop,
+      adapt,
+      random: options.random,
+      log: options.log ?? silentLogger,
+      hostIo,
+      emit: options.onEvent ?? (() => {}),
+    };
+  }
+
+  /** Checks and opens a netdev, as `netdev_add` does. Rejects like `openNetdev`. */
+  async addNetdev(input: NetdevInput): Promise<Netdev> {
+    return await this.openNetdev(readNetdev(input));
+  }
+
+  /** Opens a netdev from a checked config. Rejects with OptionError, HostIoError or UnsupportedError; then its id is free again. */
+  async openNetdev(config: NetdevConfig): Promise<Netdev> {
+    const { id } = config;
+    if (this.#closed) throw new OptionError('the network is closed');
+    if (this.netdevs.has(id) || this.#opening.has(id)) {
+      throw new OptionError(`Duplicate ID '${id}'`, { option: 'id' });
+    }
+    if (config.type === 'hubport') return this.#register(this.#makeHubPort(config));
+    this.#opening.add(id);
+    try {
+      const opened = openFrom(this.#backends, config, this.context);
+      if (opened === undefined) {
+        throw new UnsupportedError(`netdev type '${config.type}' is not available in this build of netemu`);
+      }
+      const backend = await opened;
+      if (this.#closed) {
+        backend.close();
+        throw new OptionError('the network is closed');
+      }
+      return this.#register({
+        id,
+        config,
+        ports: backend.ports,
+        stats: backend.stats,
+        backend,
+        hubPort: null,
+        chain: new FilterChain(backend.ports[0]!),
+        describe: () => backend.describe(),
+      });
+    } finally {
+      this.#opening.delete(id);
+    }
+  }
+
+  #makeHubPort(config: NetdevConfigOf<'hubport'>): Netdev {
+    const { id, hubId, policy } = config;
+    const backend = config.netdev === undefined ? null : this.#netdevFor(config.netdev);
+    if (backend !== null && backend.ports[0]!.peer !== null) {
+      throw new OptionError(`netdev '${backend.id}' is in use`, { option: 'netdev' });
+    }
+    if (backend !== null && backend.ports.length > 1) {
+      throw new OptionError('Multiqueue tap cannot be used with hubs', { option: 'netdev' });
+    }
+    const known = this.hubs.get(hubId);
+    if (known !== undefined && policy !== undefined && policy !== known.policy) {
+      throw new OptionError(`hub ${hubId} has policy=${known.policy} already`, { option: 'policy' });
+    }
+    const hub = known ?? new Hub(hubId, this.context, policy ?? 'any');
+    this.hubs.set(hubId, hub);
+    const hubPort = hub.addPort(id);
+    if (backend !== null) {
+      Port.connect(hubPort.port, backend.ports[0]!);
+      backend.chain.route();
+    }
+    return {
+      id,
+      config,
+      ports: [hubPort.port],
+      stats: hubPort.stats,
+      backend: null,
+      hubPort,
+      chain: new FilterChain(hubPort.port),
+      describe: () => `hubid=${hubId}`,
+    };
+  }
+
+  #register(netdev: Netdev): Netdev {
+    this.netdevs.set(netdev.id, netdev);
+    for (const device of this.devices.values()) {
+      if (device.config.netdev === netdev.id && device.nic.ports[0]!.peer === null)
+        this.#plug(device.nic, netdev);
+    }
+    return netdev;
+  }
+
+  #netdevFor(id: string): Netdev {
+    const netdev = this.netdevs.get(id);
+    if (netdev === undefined) throw netdevNotFound(id);
+    return netdev;
+  }
+
+  /** Takes a netdev away; a NIC on it sees its link go down. */
+  removeNetdev(id: string): void {
+    const netdev = this.netdevs.get(id);
+    if (netdev === undefined) {
+      throw new OptionError(`Device '${id}' not found`, { option: 'id', qmpClass: 'DeviceNotFound' });
+    }
+    this.netdevs.delete(id);
+    for (const object of [...this.objects.values()]) {
+      if (netdev.chain.filters.includes(object.filter)) this.removeObject(object.id);
+    }
+    for (const port of netdev.ports) port.disconnect();
+    netdev.backend?.close();
+    const hubPort = netdev.hubPort;
+    if (hubPort === null) return;
+    const hub = [...this.hubs.values()].find((candidate) => candidate.ports.includes(hubPort));
+    hub?.removePort(hubPort);
+    if (hub?.ports.length === 0) this.hubs.delete(hub.id);
+  }
+
+  /** Checks properties and makes a NIC on the machine that `host` stands for, as `device_add` does. Throws like `makeDevice`. */
+  addDevice({ host, ...input }: DeviceInput & { readonly host: DeviceHost }): Device {
+    return this.makeDevice(readDevice(input), host);
+  }
+
+  /** Makes a NIC from a checked config and plugs it into the netdev it names. Throws OptionError or UnsupportedError. */
+  makeDevice(config: DeviceConfig, host: DeviceHost): Device {
+    if (this.#closed) throw new OptionError('the network is closed');
+    const netdev = this.checkDevice(config);
+    const id = config.id ?? this.#freeDeviceId(config.qomType);
+    const mac = this.#macs.take(config.mac);
+    let nic: Nic;
+    try {
+      nic = createNic(this.#nics, config, {
+        host,
+        link: this.context,
+        name: id,
+        mac,
+        emit: this.context.emit,
+      });
+    } catch (error) {
+      this.#macs.release(mac);
+      throw error;
+    }
+    const device: Device = { id, config, nic };
+    this.devices.set(id, device);
+    if (netdev !== undefined) this.#plug(nic, netdev);
+    return device;
+  }
+
+  /** Throws where `addDevice` would, without making anything; returns the netdev that the device names. */
+  checkDevice(config: DeviceConfig): Netdev | undefined {
+    if (config.id !== undefined && (this.devices.has(config.id) || this.netdevs.has(config.id))) {
+      throw duplicateDeviceId(config.id);
+    }
+    if (config.netdev === undefined) return undefined;
+    const netdev = this.netdevs.get(config.netdev);
+    if (netdev === undefined) throw propertyNotFoundValue(config.qomType, 'netdev', config.netdev);
+    if (netdev.ports[0]!.peer !== null) throw propertyInUse(config.qomType, 'netdev', config.netdev);
+    return netdev;
+  }
+
+  #freeDeviceId(qomType: string): string {
+    for (let n = 0; ; n++) {
+      const id = `${qomType}.${n}`;
+      if (!this.devices.has(id)) return id;
+    }
+  }
+
+  #plug(nic: Nic, netdev: Netdev): void {
+    const queues = Math.min(nic.ports.length, netdev.ports.length);
+    for (let i = 0; i < queues; i++) Port.connect(nic.ports[i]!, netdev.ports[i]!);
+    netdev.chain.route();
+  }
+
+  removeDevice(id: string): void {
+    const device = this.devices.get(id);
+    if (device === undefined) {
+      throw new OptionError(`Device '${id}' not found`, { option: 'id', qmpClass: 'DeviceNotFound' });
+    }
+    this.devices.delete(id);
+    const netdev = device.config.netdev === undefined ? undefined : this.netdevs.get(device.config.netdev);
+    for (const port of device.nic.ports) port.disconnect();
+    netdev?.chain.route();
+    device.nic.close();
+    this.#macs.release(device.nic.mac);
+  }
+
+  /** Checks and makes an object, as `object-add` does. Throws like `makeObject`. */
+  addObject(input: ObjectInput): NetworkObject {
+    return this.makeObject(readObject(input));
+  }
+
+  /** Makes a filter from a checked config and puts it in its netdev's chain. Throws OptionError, HostIoError or UnsupportedError. */
+  makeObject(config: ObjectConfig): NetworkObject {
+    if (this.objects.has(config.id)) {
+      throw new OptionError(`attempt to add duplicate property '${config.id}' to object (type 'container')`, {
+        option: 'id',
+      });
+    }
+    if (!isFilter(config)) {
+      throw new UnsupportedError(`object type '${config.type}' is not available in this build of netemu`);
+    }
+    const chain = this.netdevs.get(config.netdev)?.chain;
+    if (chain === undefined) throw filterNetdevNotFound();
+    const { position } = config;
+    if ('filter' in position && !chain.filters.some((filter) => filter.id === position.filter)) {
+      throw filterNotFound(position.filter);
+    }
+    const filter = createFilter(config, {
+      ...this.context,
+      epochMs: this.#epochMs,
+      openFile: this.#openFile,
+    });
+    chain.insert(filter, 'filter' in position ? { id: position.filter, insert: position.at } : position.at);
+    const object = { id: config.id, config, filter };
+    this.objects.set(config.id, object);
+    return object;
+  }
+
+  removeObject(id: string): void {
+    const object = this.objects.get(id);
+    if (object === undefined) throw objectNotFound(id);
+    this.objects.delete(id);
+    for (const netdev of this.netdevs.values()) netdev.chain.remove(object.filter);
+    object.filter.close();
+  }
+
+  /** set_link: by the name of a NIC or a netdev. */
+  setLink(name: string, up: boolean): void {
+    const ports = this.devices.get(name)?.nic.ports ?? this.netdevs.get(name)?.ports;
+    if (ports === undefined) {
+      throw new OptionError(`Device '${name}' not found`, { option: 'name', qmpClass: 'DeviceNotFound' });
+    }
+    for (const port of ports) port.setLink(up);
+  }
+
+  /** What is odd about the network as it stands, a sentence each: an operator is warned of it. */
+  warnings(): string[] {
+    const out: string[] = [];
+    for (const netdev of this.netdevs.values()) {
+      if (netdev.ports[0]!.peer === null && netdev.hubPort === null)
+        out.push(`netdev ${netdev.id} has no peer`);
+    }
+    for (const device of this.devices.values()) {
+      if (device.nic.ports[0]!.peer === null) out.push(`nic ${device.id} has no peer`);
+    }
+    for (const hub of this.hubs.values()) {
+      const peers = hub.ports.map((port) => port.port.peer?.kind);
+      if (!peers.includes('nic')) out.push(`hub ${hub.id} with no nics`);
+      if (!peers.includes('backend')) out.push(`hub ${hub.id} is not connected to host network`);
+    }
+    return out;
+  }
+
+  /** Takes everything away: devices first, then netdevs. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    for (const id of [...this.devices.keys()]) this.removeDevice(id);
+    for (const id of [...this.netdevs.keys()]) this.removeNetdev(id);
+    for (const hub of this.hubs.values()) hub.close();
+    this.hubs.clear();
+  }
+}
