@@ -7,8 +7,12 @@ import { ArpPacket } from '../../src/wire/arp.ts';
 import { formatIpv4, formatIpv6, formatMac } from '../../src/wire/bytes.ts';
 import { pseudoSumAt } from '../../src/wire/checksum.ts';
 import * as dhcp from '../../src/wire/dhcp.ts';
-import { DHCPV6_OPT_BOOTFILE_URL, DHCPV6_OPT_CLIENT_ID, DHCPV6_OPT_DNS_SERVERS } from '../../src/wire/dhcpv6.ts';
-import { Dhcpv6Message } from '../../src/wire/dhcpv6.ts';
+import {
+  DHCPV6_OPT_BOOTFILE_URL,
+  DHCPV6_OPT_CLIENT_ID,
+  DHCPV6_OPT_DNS_SERVERS,
+  Dhcpv6Message,
+} from '../../src/wire/dhcpv6.ts';
 import { DNS_TYPE_A, DnsMessage } from '../../src/wire/dns.ts';
 import { ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, EthernetHeader } from '../../src/wire/ethernet.ts';
 import { IcmpMessage, icmpNextHopMtu } from '../../src/wire/icmp.ts';
