@@ -348,24 +348,6 @@ export class Network {
     for (const port of ports) port.setLink(up);
   }
 
-  /** What is odd about the network as it stands, a sentence each: an operator is warned of it. */
-  warnings(): string[] {
-    const out: string[] = [];
-    for (const netdev of this.netdevs.values()) {
-      if (netdev.ports[0]!.peer === null && netdev.hubPort === null)
-        out.push(`netdev ${netdev.id} has no peer`);
-    }
-    for (const device of this.devices.values()) {
-      if (device.nic.ports[0]!.peer === null) out.push(`nic ${device.id} has no peer`);
-    }
-    for (const hub of this.hubs.values()) {
-      const peers = hub.ports.map((port) => port.port.peer?.kind);
-      if (!peers.includes('nic')) out.push(`hub ${hub.id} with no nics`);
-      if (!peers.includes('backend')) out.push(`hub ${hub.id} is not connected to host network`);
-    }
-    return out;
-  }
-
   /** Takes everything away: devices first, then netdevs. */
   close(): void {
     if (this.#closed) return;
