@@ -129,8 +129,8 @@ function readMembers(
       result[name] = fromJson(path, spec, value, context);
     }
   }
-  for (const name of Object.keys(object)) {
-    if (!Object.hasOwn(table, name)) throw unknownName(prefix + name, table, context);
+  for (const [name, value] of Object.entries(object)) {
+    if (value !== undefined && !Object.hasOwn(table, name)) throw unknownName(prefix + name, table, context);
   }
   return result;
 }

@@ -31,7 +31,7 @@ export const nicModels = {
 
 export type NicModelName = keyof typeof nicModels;
 
-interface Driver {
+export interface AnyDriver {
   readonly model: NicModelName;
   /** The name in messages and in the monitor's object tree. */
   readonly qomType: string;
@@ -39,7 +39,7 @@ interface Driver {
 }
 
 /** Every name that `--device` takes. */
-export const nicDrivers: { readonly [driver: string]: Driver } = {
+export const nicDrivers: { readonly [driver: string]: AnyDriver } = {
   e1000: { model: 'e1000', qomType: 'e1000' },
   'e1000-82540em': { model: 'e1000', qomType: 'e1000', aliasOf: 'e1000' },
   rtl8139: { model: 'rtl8139', qomType: 'rtl8139' },
@@ -90,17 +90,17 @@ export function readDevice(value: unknown): DeviceConfig {
 }
 
 /** The driver of that name, or the sentence for one that is none. */
-export function driverNamed(name: string): Driver {
+export function driverNamed(name: string): AnyDriver {
   if (!Object.hasOwn(nicDrivers, name)) throw notADeviceModel(name, nearest(name, Object.keys(nicDrivers)));
   return nicDrivers[name]!;
 }
 
 /** All properties of a driver. */
-export function propertiesOf(driver: Driver): OptionTable {
+export function propertiesOf(driver: AnyDriver): OptionTable {
   return { ...nicCommonOptions, ...nicModels[driver.model].options };
 }
 
-function contextFor(driver: Driver, source: ReadContext['source']): ReadContext {
+function contextFor(driver: AnyDriver, source: ReadContext['source']): ReadContext {
   return {
     source,
     voice: 'properties',
@@ -109,7 +109,7 @@ function contextFor(driver: Driver, source: ReadContext['source']): ReadContext 
   };
 }
 
-function resolveDevice({ model, qomType }: Driver, options: OptionsOf<OptionTable>): DeviceConfig {
+function resolveDevice({ model, qomType }: AnyDriver, options: OptionsOf<OptionTable>): DeviceConfig {
   // Each table's own type is known per model; the readers return the union of all.
   const common = resolveNicCommon(options as unknown as OptionsOf<typeof nicCommonOptions>, qomType);
   switch (model) {
