@@ -1,0 +1,49 @@
+/**
+ * The retransmission timeout (RFC 6298), in microseconds: smoothed round-trip time plus four deviations, between the settings' bounds, doubled
+ * at each expiry (5.5). Samples come from segments sent once (Karn's rule, section 3), so timestamps are not needed for it.
+ */
+
+export class RoundTrip {
+  /** 0: no sample yet. */
+  smoothedUs = 0;
+  variationUs = 0;
+  /** The timeout now, backoff included. */
+  timeoutUs: number;
+  /** Expiries since the last sample or new acknowledgement. */
+  backoffs = 0;
+  readonly #minUs: number;
+  readonly #maxUs: number;
+  #baseUs: number;
+
+  constructor(initialNs: number, minNs: number, maxNs: number) {
+    this.#baseUs = initialNs / 1000;
+    this.timeoutUs = this.#baseUs;
+    this.#minUs = minNs / 1000;
+    this.#maxUs = maxNs / 1000;
+  }
+
+  /** One measured round trip. */
+  sample(us: number): void {
+    if (this.smoothedUs === 0) {
+      this.smoothedUs = Math.max(1, us);
+      this.variationUs = us / 2;
+    } else {
+      this.variationUs += (Math.abs(this.smoothedUs - us) - this.variationUs) / 4;
+      this.smoothedUs += (us - this.smoothedUs) / 8;
+    }
+    this.#baseUs = this.smoothedUs + Math.max(1000, 4 * this.variationUs);
+    this.progress();
+  }
+
+  /** New data was acknowledged: no backoff any more. */
+  progress(): void {
+    this.backoffs = 0;
+    this.timeoutUs = Math.min(Math.max(this.#baseUs, this.#minUs), this.#maxUs);
+  }
+
+  /** The timer expired: twice the time for the next (RFC 6298 5.5). */
+  backOff(): void {
+    this.backoffs++;
+    this.timeoutUs = Math.min(this.timeoutUs * 2, this.#maxUs);
+  }
+}
