@@ -7,7 +7,7 @@
  * verify: then the finished checksum is 0.
  *
  * - One run of bytes: `sumBytes`, or `ChecksumRegion.sum` where a pool's memory is summed again and again: it keeps a
- *   32-bit view of that memory and is four times as fast on payloads.
+ *   32-bit view of that memory and is more than twice as fast on payloads.
  * - A payload in several segments: `chainSum`, told how many bytes went before. A segment that starts at an odd
  *   position has its bytes in the other half of each word, which is the same as swapping its folded sum
  *   (RFC 1071 section 2 (B)).
@@ -19,6 +19,8 @@ import { u16be, u32be } from './bytes.ts';
 
 /** From this length on, making a 32-bit view costs less than summing byte by byte. */
 const VIEW_MIN_BYTES = 2048;
+/** From this length on, aligning for a view that exists costs less. */
+const REGION_MIN_BYTES = 96;
 
 const LITTLE_ENDIAN = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1;
 
@@ -59,36 +61,44 @@ export function sumBytes(bytes: Uint8Array, offset: number, length: number, sum 
 
 /** `sumBytes` by way of a temporary 32-bit view, for long runs. */
 function sumBytesByView(bytes: Uint8Array, offset: number, length: number, sum: number): number {
-  const misaligned = (bytes.byteOffset + offset) & 3;
-  const head = misaligned === 0 ? 0 : 4 - misaligned;
-  const words = (length - head) >>> 2;
-  const view = new Uint32Array(bytes.buffer, bytes.byteOffset + offset + head, words);
-  sum = sumBytes(bytes, offset, head, sum);
-  sum = chainFolded(sum, head, sumWords(view, 0, words));
-  const done = head + 4 * words;
-  return chainSum(sum, done, bytes, offset + done, length - done);
+  const head = -(bytes.byteOffset + offset) & 3;
+  const blocks = (length - head) >>> 4;
+  const view = new Uint32Array(bytes.buffer, bytes.byteOffset + offset + head, 4 * blocks);
+  return sumAround(bytes, offset, length, head, sumBlocks(view, 0, blocks), sum);
 }
 
-/** The folded big-endian sum of `count` 32-bit words. */
-function sumWords(view: Uint32Array, first: number, count: number): number {
+/** The folded big-endian sum of `count` blocks of four 32-bit words. */
+function sumBlocks(view: Uint32Array, first: number, count: number): number {
   // Four accumulators, so that no addition waits for the one before it; doubles hold 2^21 words exactly.
   let a = 0;
   let b = 0;
   let c = 0;
   let d = 0;
-  let i = first;
-  const blockEnd = first + (count & ~3);
-  const end = first + count;
-  for (; i < blockEnd; i += 4) {
+  const end = first + 4 * count;
+  for (let i = first; i < end; i += 4) {
     a += view[i];
     b += view[i + 1];
     c += view[i + 2];
     d += view[i + 3];
   }
-  for (; i < end; i++) a += view[i];
   const total = a + b + c + d;
   const folded = foldSum((total & 0xffff) + ((total >>> 16) & 0xffff) + Math.floor(total / 0x1_0000_0000));
   return LITTLE_ENDIAN ? swap16(folded) : folded;
+}
+
+/** `sum` plus the bytes before (`head`, at most 3) and behind the blocks of a run, and the blocks' own sum. */
+function sumAround(
+  bytes: Uint8Array,
+  offset: number,
+  length: number,
+  head: number,
+  blocksSum: number,
+  sum: number,
+): number {
+  const done = head + ((length - head) & ~15);
+  if (head !== 0) sum = sumBytes(bytes, offset, head, sum);
+  sum = chainFolded(sum, head, blocksSum);
+  return done === length ? sum : chainSum(sum, done, bytes, offset + done, length - done);
 }
 
 function chainFolded(sum: number, bytesBefore: number, folded: number): number {
@@ -127,13 +137,10 @@ export class ChecksumRegion {
 
   /** `sumBytes` of this memory. */
   sum(offset: number, length: number, sum = 0): number {
-    if (length < 32) return sumBytes(this.bytes, offset, length, sum);
+    if (length < REGION_MIN_BYTES) return sumBytes(this.bytes, offset, length, sum);
     const head = (this.#skew - offset) & 3;
-    const count = (length - head) >>> 2;
-    const body = sumWords(this.#words, (offset + head - this.#skew) >>> 2, count);
-    const done = head + 4 * count;
-    sum = chainFolded(sumBytes(this.bytes, offset, head, sum), head, body);
-    return done === length ? sum : chainSum(sum, done, this.bytes, offset + done, length - done);
+    const blocks = sumBlocks(this.#words, (offset + head - this.#skew) >>> 2, (length - head) >>> 4);
+    return sumAround(this.bytes, offset, length, head, blocks, sum);
   }
 
   /** `chainSum` of this memory. */
