@@ -89,19 +89,33 @@ export interface HostIo {
 
   // Streams (TCP and unix).
 
-  /** Starts to connect; WRITABLE (or FAILED) tells the end. */
+  /**
+   * Starts to connect; WRITABLE (or FAILED) tells the end. What the network refuses at once (no route, no address) is told like that too, by
+   * FAILED and `takeError`, never thrown; only want of descriptors or memory and an address that is none are. The same for unixConnect.
+   */
   tcpConnect(remote: Endpoint, options?: TcpOptions): Handle;
   tcpListen(local: Endpoint, options?: { backlog?: number; v6Only?: boolean }): Handle;
   unixConnect(path: string): Handle;
-  /** Makes the socket file with mode 0600 and unlinks it on close. */
+  /** Makes the socket file with mode 0600 and unlinks it on close. A socket file that nobody serves any more is taken over. */
   unixListen(path: string): Handle;
-  /** The next waiting connection, or a negative errno (-EAGAIN: none). */
+  /**
+   * The next waiting connection, or a negative errno (-EAGAIN: none). After -EMFILE the listener is silent, its connections waiting in the
+   * kernel, until a handle of this HostIo is closed or a moment has passed.
+   */
   accept(handle: Handle): Handle;
   /**
    * Receives into slots: up to `each` bytes into every one of frames[from..to), at `at` bytes after the slot's start, in order. Changes no
    * record. Returns the bytes received, 0 at the end of the stream, or a negative errno. With `peek` the bytes stay in the socket.
    */
-  receiveStream(handle: Handle, frames: Int32Array, from: number, to: number, at: number, each: number, peek?: boolean): number;
+  receiveStream(
+    handle: Handle,
+    frames: Int32Array,
+    from: number,
+    to: number,
+    at: number,
+    each: number,
+    peek?: boolean,
+  ): number;
   /** Takes `length` bytes out of the socket unseen (they were peeked). Returns the bytes taken or a negative errno. */
   discardStream(handle: Handle, length: number): number;
   /** Sends the bytes of frames[from..to), without the first `skip` bytes of the first. Returns the bytes taken or a negative errno. */
@@ -126,12 +140,21 @@ export interface HostIo {
   unixDatagramOpen(options: { local?: string; remote?: string }): Handle;
   /**
    * Receives up to one datagram into each of frames[from..to), at `at` bytes after the slot's start, and sets OFFSET, LENGTH, TOTAL (and
-   * GSO_SIZE with UDP_GRO). Sources go to `addresses` when given. Returns how many frames were filled, or a negative errno.
+   * GSO_SIZE with UDP_GRO). Sources go to `addresses` when given: that of frames[i] to
+   * addresses[i * ADDRESS_BYTES]. Returns how many frames were filled, or a negative errno. Datagrams that do not fit their slot are thrown away;
+   * the order of `frames` may then have changed (filled ones first).
    */
-  receiveDatagrams(handle: Handle, frames: Int32Array, from: number, to: number, at: number, addresses?: Uint8Array): number;
+  receiveDatagrams(
+    handle: Handle,
+    frames: Int32Array,
+    from: number,
+    to: number,
+    at: number,
+    addresses?: Uint8Array,
+  ): number;
   /**
    * Sends frames[from..to), one datagram each, to `remote` (a connected socket needs none). `headers`, when given, holds
-   * `headerBytes` bytes for each frame that go in front of it. Returns how many were sent, or a negative errno if none.
+   * `headerBytes` bytes for each frame that go in front of it: those of frames[i] at i * headerBytes. Returns how many were sent, or a negative errno if none.
    */
   sendDatagrams(
     handle: Handle,
@@ -157,9 +180,16 @@ export interface HostIo {
   /** The descriptor's number, for spawn or ioctl; still owned by the handle. */
   fdOf(handle: Handle): number;
   socketPair(): [Handle, Handle];
-  /** Like sendBytes and receiveBytes with descriptors beside the bytes (SCM_RIGHTS). Received ones arrive as new handles. */
+  /**
+   * Like sendBytes and receiveBytes with descriptors beside the bytes (SCM_RIGHTS). Received ones arrive as new handles; those beyond `maxFds`
+   * were closed and are counted in `excessFds`.
+   */
   sendWithFds(handle: Handle, source: Uint8Array, fds: readonly Handle[]): number;
-  receiveWithFds(handle: Handle, target: Uint8Array, maxFds: number): { bytes: number; fds: Handle[] };
+  receiveWithFds(
+    handle: Handle,
+    target: Uint8Array,
+    maxFds: number,
+  ): { bytes: number; fds: Handle[]; excessFds: number };
   eventFd(): Handle;
   /** Adds one to an eventfd. */
   signal(handle: Handle): void;
@@ -174,7 +204,7 @@ export interface HostIo {
   shutdown(): void;
 }
 
-/** Linux errno numbers that callers decide on; `errnoName` in native/ has all names. */
+/** Linux errno numbers that callers decide on; errno.ts has the names. */
 export const ERRNO = {
   EPERM: 1,
   EINTR: 4,

@@ -1,0 +1,277 @@
+/*
+ * The core of netemu's addon: system calls on batches of frames. Nothing in here knows Node-API, a protocol or a policy.
+ *
+ * Everything hangs on one ne_context (one for each HostIo of JavaScript): a table of open handles, the addresses of the frame table and
+ * of the memory regions that frame records point into, an epoll descriptor with a timer, and scratch space for batches. A context is used
+ * by one thread at a time. The only state outside of contexts is the process-wide list of mappings that the SIGBUS handler needs.
+ *
+ * Calls return a count, a handle (>= 1) or 0, or a negative errno. Numbers from outside are checked here: frame numbers against the table,
+ * offsets and lengths against their region. A frame table may change while it is read (it can be shared between threads), so a
+ * record's words are copied before they are checked.
+ */
+#ifndef NETEMU_H
+#define NETEMU_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+#include <netinet/in.h>
+#include <sys/un.h>
+
+/* Layout of a frame record in words; the same as src/core/pool.ts, compared by a test. */
+enum {
+  NE_RECORD_WORDS = 16,
+  NE_REGION = 0,
+  NE_OFFSET = 1,
+  NE_LENGTH = 2,
+  NE_NEXT = 3,
+  NE_TOTAL = 4,
+  NE_FACTS = 5,
+  NE_GSO_SIZE = 6,
+  NE_HEADER_LENGTH = 7,
+  NE_CSUM_START = 8,
+  NE_CSUM_OFFSET = 9,
+  NE_SLOT = 13,
+  NE_ROOM = 14
+};
+
+/* Readiness bits; the same as src/host-io/host-io.ts. */
+enum { NE_READABLE = 1, NE_WRITABLE = 2, NE_HUNG_UP = 4, NE_FAILED = 8 };
+
+enum {
+  NE_MAX_HANDLES = 65536,
+  NE_MAX_REGIONS = 4096,
+  NE_MAX_IOV = 1024,       /* the kernel's UIO_MAXIOV */
+  NE_MAX_MESSAGES = 64,    /* datagrams in one system call */
+  NE_MAX_EVENTS = 64,      /* readiness events delivered at once */
+  NE_MAX_FDS = 253,        /* the kernel's SCM_MAX_FD */
+  NE_ADDRESS_BYTES = 20    /* 16 address, 2 port (big-endian), 1 family (4 or 6), 1 zero */
+};
+
+enum ne_kind {
+  NE_CLOSED = 0,
+  NE_STREAM,     /* connected or connecting TCP or unix stream */
+  NE_LISTENER,
+  NE_DATAGRAM,   /* UDP, ping, unix datagram */
+  NE_RAW4,       /* raw IPv4: received messages start with an IP header, which is taken off */
+  NE_TAP,
+  NE_OTHER       /* eventfd, memfd, anything adopted that is no socket */
+};
+
+enum {
+  NE_F_CONNECTED = 1,  /* the far end is fixed */
+  NE_F_GSO = 2,        /* UDP_SEGMENT may be used */
+  NE_F_GRO = 4,        /* UDP_GRO is on */
+  NE_F_VNET = 8,       /* a virtio_net_hdr precedes each frame */
+  NE_F_WATCHED = 16,
+  NE_F_IN_EPOLL = 32,
+  NE_F_SOCKET = 64
+};
+
+typedef struct {
+  int fd;
+  uint16_t generation;
+  uint8_t kind;
+  uint8_t flags;
+  uint8_t interest;
+  int error;           /* errno of a connect that failed at once; positive */
+  int32_t gso_limit;   /* UDP_SEGMENT was refused for datagrams longer than this */
+  int32_t next_free;
+  char *path;          /* socket file to unlink on close */
+  dev_t path_device;
+  ino_t path_inode;
+} ne_handle;
+
+typedef struct {
+  uint8_t *base;
+  size_t length;
+} ne_region;
+
+typedef struct {
+  uint64_t receive_calls;
+  uint64_t send_calls;
+  uint64_t poll_calls;
+  uint64_t truncated;     /* datagrams longer than their slot, thrown away */
+  uint64_t wakeups;
+  uint64_t busy_polls;    /* polls of the busy-polling loop that found nothing */
+} ne_stats;
+
+typedef struct ne_scratch ne_scratch;
+
+typedef struct {
+  ne_handle *handles;      /* [0] is never used */
+  int32_t handle_count;
+  int32_t free_head, free_tail;
+  int32_t open_count, watched_count;
+
+  int32_t *table;
+  uint32_t table_words;
+  ne_region regions[NE_MAX_REGIONS];
+  uint32_t region_count;
+
+  int epoll_fd;
+  int timer_fd;
+  bool timer_armed;
+  bool closed;
+  ne_scratch *scratch;
+  ne_stats stats;
+} ne_context;
+
+/* A destination or source. family 0: none. */
+typedef struct {
+  int family;               /* AF_INET, AF_INET6, AF_UNIX */
+  socklen_t length;
+  union {
+    struct sockaddr any;
+    struct sockaddr_in v4;
+    struct sockaddr_in6 v6;
+    struct sockaddr_un un;
+  } u;
+} ne_address;
+
+/* frames[from..to) of a list that has been checked to be that long. */
+typedef struct {
+  int32_t *list;
+  uint32_t from, to;
+} ne_batch;
+
+/* --- context.c: contexts and handles --- */
+ne_context *ne_context_new(void);
+/* Closes every handle and descriptor, unlinks socket files. The context stays valid; every later call returns -EBADF. */
+void ne_context_shutdown(ne_context *c);
+void ne_context_free(ne_context *c);
+/* The open handle of that number, or NULL. */
+ne_handle *ne_get(ne_context *c, int32_t handle);
+/* Takes the descriptor over (also on failure) and returns a handle. */
+int ne_handle_new(ne_context *c, int fd, enum ne_kind kind, int flags);
+int ne_close(ne_context *c, int32_t handle);
+
+/* --- memory.c: the frame table, regions, and iovecs built from frames --- */
+int ne_attach_table(ne_context *c, int32_t *table, size_t words);
+int ne_set_region(ne_context *c, uint32_t region, uint8_t *base, size_t length);
+/* Forgets every region that lies in [base, base + length). */
+void ne_forget_memory(ne_context *c, const uint8_t *base, size_t length);
+
+typedef struct {
+  struct iovec *iov;
+  int count, max;
+  uint64_t bytes;
+} ne_gather;
+
+/* Appends the frame's bytes after the first `skip` to the gather list. Memory that is gone reads as zeros. -EINVAL: no such frame;
+ * -EMSGSIZE: too many segments for what is left of the list (which is then unchanged). */
+int ne_gather_frame(const ne_context *c, int32_t frame, uint64_t skip, ne_gather *g);
+/* The frame's length by its segments, or -EINVAL. */
+int64_t ne_frame_bytes(const ne_context *c, int32_t frame);
+/* The slot of `frame` from `at` on: its address and room. -EINVAL: no such frame, or no slot. */
+int ne_slot(const ne_context *c, int32_t frame, uint32_t at, uint8_t **start, uint32_t *room);
+/* After EFAULT: reads a byte of every page of the list, so that truncated mappings become zeros (see sigbus.c). */
+void ne_touch(const struct iovec *iov, int count);
+
+/* --- address.c --- */
+int ne_parse_ip(const char *text, uint16_t port, ne_address *out);
+int ne_parse_path(const char *path, size_t length, ne_address *out);
+void ne_pack_address(const struct sockaddr_storage *from, uint8_t out[NE_ADDRESS_BYTES]);
+int ne_unpack_address(const uint8_t in[NE_ADDRESS_BYTES], ne_address *out);
+
+/* --- socket.c: opening, listening, options --- */
+typedef struct {
+  const ne_address *local, *remote;
+  int family;
+  bool reuse, gro;
+  int receive_bytes, send_bytes;
+  const ne_address *group, *group_interface;
+  bool group_loop;
+} ne_udp_options;
+
+int ne_udp_open(ne_context *c, const ne_udp_options *options);
+int ne_ping_open(ne_context *c, int family);
+int ne_raw_open(ne_context *c, int family, int protocol, const ne_address *local, const ne_address *remote);
+int ne_unix_datagram_open(ne_context *c, const ne_address *local, const ne_address *remote);
+int ne_connect(ne_context *c, const ne_address *remote, const ne_address *local, bool no_delay);
+int ne_listen(ne_context *c, const ne_address *local, int backlog, bool v6_only);
+int ne_accept(ne_context *c, int32_t handle);
+int ne_take_error(ne_context *c, int32_t handle);
+int ne_pending(ne_context *c, int32_t handle);
+int ne_endpoint(ne_context *c, int32_t handle, bool remote, ne_address *out);
+int ne_shutdown_write(ne_context *c, int32_t handle);
+int ne_reset(ne_context *c, int32_t handle);
+
+/* --- stream.c --- */
+int64_t ne_receive_stream(ne_context *c, int32_t handle, ne_batch batch, uint32_t at, uint32_t each, bool peek);
+int64_t ne_discard_stream(ne_context *c, int32_t handle, uint32_t length);
+int64_t ne_send_stream(ne_context *c, int32_t handle, ne_batch batch, uint64_t skip, bool framed);
+int64_t ne_receive_bytes(ne_context *c, int32_t handle, uint8_t *target, size_t length);
+int64_t ne_send_bytes(ne_context *c, int32_t handle, const uint8_t *source, size_t length);
+
+/* --- datagram.c --- */
+int ne_receive_datagrams(ne_context *c, int32_t handle, ne_batch batch, uint32_t at, uint8_t *addresses);
+int ne_send_datagrams(ne_context *c, int32_t handle, ne_batch batch, const ne_address *remote, const uint8_t *headers, uint32_t header_bytes);
+
+/* --- tap.c --- */
+int ne_tap_open(ne_context *c, const char *name, bool vnet, bool multi_queue, char name_out[16]);
+int ne_tap_offloads(ne_context *c, int32_t handle, unsigned accepts);
+int ne_read_frames(ne_context *c, int32_t handle, ne_batch batch);
+int ne_write_frames(ne_context *c, int32_t handle, ne_batch batch);
+
+/* --- fds.c: descriptors and memory --- */
+int ne_adopt(ne_context *c, int fd, bool vnet);
+int ne_socket_pair(ne_context *c, int32_t out[2]);
+int64_t ne_send_with_fds(ne_context *c, int32_t handle, const uint8_t *source, size_t length, const int32_t *fds, uint32_t count);
+/* Keeps at most `limit` received descriptors as handles in `fds`; closes the others and counts them in `excess`. */
+int64_t ne_receive_with_fds(ne_context *c, int32_t handle, uint8_t *target, size_t length, int32_t *fds, uint32_t limit, uint32_t *count,
+                            uint32_t *excess);
+int ne_event_fd(ne_context *c);
+int ne_signal(ne_context *c, int32_t handle);
+int64_t ne_drain(ne_context *c, int32_t handle);
+int ne_memory_fd(ne_context *c, const char *name, uint64_t bytes);
+
+typedef struct {
+  uint8_t *base;      /* page-aligned */
+  size_t length;      /* mapped bytes */
+  size_t skew;        /* where the wanted bytes start */
+  size_t wanted;
+} ne_mapping;
+
+int ne_map(ne_context *c, int32_t handle, uint64_t offset, uint64_t length, bool writable, ne_mapping *out);
+void ne_unmap(const ne_mapping *mapping);
+
+/* --- sigbus.c --- */
+/* Registers a mapping whose lost pages shall read as zeros. -ENOMEM: too many. */
+int ne_guard_add(uint8_t *base, size_t length, bool writable);
+void ne_guard_remove(uint8_t *base, size_t length);
+
+/* --- poll.c --- */
+int ne_watch(ne_context *c, int32_t handle, unsigned interest);
+int ne_unwatch(ne_context *c, ne_handle *h);
+/* Ready handles now, without waiting: pairs of (handle, bits) to `out`; handle 0 is the timer. Returns the number of pairs. */
+int ne_poll(ne_context *c, int32_t *out, int max_pairs);
+/* Fires once after delay_ns (0: at once); negative: disarms. */
+int ne_timer(ne_context *c, int64_t delay_ns);
+
+/* --- kernels.c --- */
+/* The one's complement sum of the bytes as big-endian words, folded to 16 bits. */
+uint16_t ne_sum(const uint8_t *bytes, size_t length);
+uint16_t ne_sum_plain(const uint8_t *bytes, size_t length);
+
+struct ne_scratch {
+  struct iovec iov[NE_MAX_IOV];
+  struct mmsghdr messages[NE_MAX_MESSAGES];
+  int group[NE_MAX_MESSAGES];
+  int64_t group_size[NE_MAX_MESSAGES];
+  struct sockaddr_storage names[NE_MAX_MESSAGES];
+  union {
+    struct cmsghdr align;
+    char bytes[64];
+  } control[NE_MAX_MESSAGES];
+  uint8_t prefix[NE_MAX_IOV][4];
+  uint8_t ip_header[NE_MAX_MESSAGES][20];
+};
+
+#endif

@@ -1,0 +1,527 @@
+/**
+ * Host I/O by the addon. Nearly every call is one call into native code, which reads frame records in place; here are the listeners, the
+ * errors of opening calls, the loop's driver, and what is policy rather than a system call:
+ *
+ * - A unix socket path left behind by a process that is gone (connecting to it is refused) is taken over.
+ * - A listener whose accept ends with -EMFILE or -ENFILE would be ready again at once, for ever. It is muted, its connections wait in the
+ *   kernel's backlog, and it is asked again when a handle of this HostIo closes, or after MUTE_MS at the latest.
+ */
+
+import { lstatSync, unlinkSync } from 'node:fs';
+import { HostIoError, InvariantError, UnsupportedError } from '../core/errors.ts';
+import type { Loop } from '../core/loop.ts';
+import type { FramePool } from '../core/pool.ts';
+import { type Addon, type BoundAddon, loadAddon } from './addon.ts';
+import { packAddress } from './address.ts';
+import { LoopDriver } from './driver.ts';
+import { errnoName, hostIoError } from './errno.ts';
+import {
+  ADDRESS_BYTES,
+  type Endpoint,
+  ERRNO,
+  FAILED,
+  type Handle,
+  type HostIo,
+  HUNG_UP,
+  READABLE,
+  type ReadyListener,
+  type TapInfo,
+  type TcpOptions,
+  type UdpOptions,
+} from './host-io.ts';
+
+const EVENT_PAIRS = 64;
+const MUTE_MS = 100;
+const BACKLOG = 128;
+const ENFILE = 23;
+
+/** What the addon has counted since the HostIo was made. */
+export interface NativeStats {
+  receiveCalls: number;
+  sendCalls: number;
+  pollCalls: number;
+  /** Datagrams and tap frames longer than their slot, or malformed raw IP messages, thrown away. */
+  dropTruncated: number;
+  wakeups: number;
+  /** Empty looks of the busy-polling loop. */
+  busyPolls: number;
+  openHandles: number;
+}
+
+interface Watch {
+  handle: Handle;
+  interest: number;
+  listener: ReadyListener;
+  muted: boolean;
+}
+
+export interface NativeOptions {
+  /** Look again for up to this long before sleeping, while that has paid lately. 0 (default): never. */
+  busyPollNs?: number;
+}
+
+export class NativeHostIo implements HostIo {
+  readonly implementation = 'native';
+  readonly #addon: BoundAddon;
+  readonly #events = new Int32Array(2 * EVENT_PAIRS);
+  readonly #mailbox = new Uint8Array(ADDRESS_BYTES);
+  readonly #pair = new Int32Array(2);
+  readonly #watches: (Watch | undefined)[] = [];
+  readonly #maps = new WeakMap<Uint8Array, object>();
+  readonly #mapped = new Set<WeakRef<Uint8Array>>();
+  readonly #muted = new Set<Watch>();
+  #muteTimer: NodeJS.Timeout | null = null;
+  #pool: FramePool | null = null;
+  #driver: LoopDriver | null = null;
+  #closed = false;
+  #lastRemote: Endpoint | null = null;
+  #lastAddress = '';
+  #lastPort = -1;
+
+  constructor(addon: Addon = loadAddon(), options: NativeOptions = {}) {
+    this.#addon = addon.open((pairs) => this.#onReady(pairs), this.#events, this.#mailbox);
+    if (options.busyPollNs !== undefined) this.busyPoll(options.busyPollNs);
+  }
+
+  /** Sets how long to look again before sleeping (0: never; at most 1 ms). */
+  busyPoll(ns: number): void {
+    if (this.#addon.busyPoll(ns) < 0) throw new InvariantError('busyPollNs is 0 to 1,000,000');
+  }
+
+  stats(): NativeStats {
+    const out = new Float64Array(7);
+    this.#addon.stats(out);
+    const [receiveCalls, sendCalls, pollCalls, dropTruncated, wakeups, busyPolls, openHandles] =
+      out as unknown as number[];
+    return {
+      receiveCalls,
+      sendCalls,
+      pollCalls,
+      dropTruncated,
+      wakeups,
+      busyPolls,
+      openHandles,
+    } as NativeStats;
+  }
+
+  // The loop and readiness.
+
+  attachPool(pool: FramePool): void {
+    if (this.#pool !== null) throw new InvariantError('a HostIo works with one pool');
+    this.#pool = pool;
+    this.#check(this.#addon.attachTable(pool.table), 'attach', 'frame table');
+    pool.watchRegions(this.#regions);
+  }
+
+  readonly #regions = {
+    regionChanged: (region: number, bytes: Uint8Array): void => {
+      this.#check(this.#addon.setRegion(region, bytes), 'attach', `memory region ${region}`);
+    },
+  };
+
+  drive(loop: Loop): void {
+    if (this.#driver !== null) throw new InvariantError('a HostIo drives one loop');
+    this.#driver = new LoopDriver(loop, (delayNs) => {
+      this.#addon.setTimer(delayNs === Number.POSITIVE_INFINITY ? -1 : delayNs);
+    });
+  }
+
+  #onReady(pairs: number): boolean {
+    const events = this.#events;
+    const driver = this.#driver;
+    driver?.hold();
+    try {
+      for (let i = 0; i < pairs; i++) {
+        const handle = events[2 * i]!;
+        if (handle === 0) {
+          driver?.timerFired();
+          continue;
+        }
+        const watch = this.#watches[handle & 0xffff];
+        if (watch === undefined || watch.handle !== handle) continue;
+        const bits = events[2 * i + 1]! & (watch.interest | HUNG_UP | FAILED);
+        if (bits !== 0) watch.listener(bits);
+      }
+    } finally {
+      driver?.turn();
+    }
+    return driver?.busy ?? false;
+  }
+
+  watch(handle: Handle, interest: number, listener: ReadyListener): void {
+    this.#check(this.#addon.watch(handle, interest), 'epoll_ctl', `watch handle ${handle}`);
+    const before = this.#watches[handle & 0xffff];
+    if (before?.muted) this.#muted.delete(before);
+    this.#watches[handle & 0xffff] = { handle, interest, listener, muted: false };
+  }
+
+  setInterest(handle: Handle, interest: number): void {
+    const watch = this.#watches[handle & 0xffff];
+    if (watch === undefined || watch.handle !== handle) return;
+    if (watch.interest === interest) return;
+    watch.interest = interest;
+    if (!watch.muted) this.#check(this.#addon.watch(handle, interest), 'epoll_ctl', `watch handle ${handle}`);
+  }
+
+  close(handle: Handle): void {
+    this.#forget(handle);
+    this.#addon.close(handle);
+    if (this.#muted.size > 0) this.#unmute();
+  }
+
+  reset(handle: Handle): void {
+    this.#forget(handle);
+    this.#addon.reset(handle);
+    if (this.#muted.size > 0) this.#unmute();
+  }
+
+  #forget(handle: Handle): void {
+    const watch = this.#watches[handle & 0xffff];
+    if (watch === undefined || watch.handle !== handle) return;
+    this.#watches[handle & 0xffff] = undefined;
+    if (watch.muted) this.#muted.delete(watch);
+  }
+
+  #mute(handle: Handle): void {
+    const watch = this.#watches[handle & 0xffff];
+    if (watch === undefined || watch.handle !== handle || watch.muted) return;
+    watch.muted = true;
+    this.#muted.add(watch);
+    this.#addon.watch(handle, watch.interest & ~READABLE);
+    this.#muteTimer ??= setTimeout(() => this.#unmute(), MUTE_MS);
+  }
+
+  #unmute(): void {
+    if (this.#muteTimer !== null) clearTimeout(this.#muteTimer);
+    this.#muteTimer = null;
+    for (const watch of this.#muted) {
+      watch.muted = false;
+      this.#addon.watch(watch.handle, watch.interest);
+    }
+    this.#muted.clear();
+  }
+
+  takeError(handle: Handle): number {
+    return this.#addon.takeError(handle);
+  }
+
+  localEndpoint(handle: Handle): Endpoint {
+    return this.#endpoint(handle, false);
+  }
+
+  remoteEndpoint(handle: Handle): Endpoint {
+    return this.#endpoint(handle, true);
+  }
+
+  #endpoint(handle: Handle, remote: boolean): Endpoint {
+    const syscall = remote ? 'getpeername' : 'getsockname';
+    const pair = this.#addon.endpoint(handle, remote);
+    if (typeof pair === 'number') throw hostIoError(syscall, pair, `${syscall} of handle ${handle}`);
+    return { address: pair[0], port: pair[1] };
+  }
+
+  pendingBytes(handle: Handle): number {
+    return this.#addon.pendingBytes(handle);
+  }
+
+  /** Throws the HostIoError of a negative number; returns any other. */
+  #check(result: number, syscall: string, what: string): number {
+    if (result >= 0) return result;
+    if (this.#closed) throw new HostIoError(syscall, 'EBADF', `${what}: this HostIo is shut down`);
+    throw hostIoError(syscall, result, what);
+  }
+
+  // Streams.
+
+  tcpConnect(remote: Endpoint, options: TcpOptions = {}): Handle {
+    const { local, noDelay = true } = options;
+    const { address, port } = remote;
+    const handle = this.#addon.tcpConnect(address, port, local?.address, local?.port ?? 0, noDelay);
+    return this.#check(handle, 'connect', `connect to ${show(remote)}`);
+  }
+
+  tcpListen(local: Endpoint, options: { backlog?: number; v6Only?: boolean } = {}): Handle {
+    const handle = this.#addon.tcpListen(
+      local.address,
+      local.port,
+      options.backlog ?? BACKLOG,
+      options.v6Only ?? true,
+    );
+    return this.#check(handle, 'listen', `listen on ${show(local)}`);
+  }
+
+  unixConnect(path: string): Handle {
+    return this.#check(this.#addon.unixConnect(path), 'connect', `connect to ${path}`);
+  }
+
+  unixListen(path: string): Handle {
+    const handle = this.#addon.unixListen(path, BACKLOG);
+    if (handle !== -ERRNO.EADDRINUSE || !this.#isAbandoned(path))
+      return this.#check(handle, 'listen', `listen on ${path}`);
+    unlinkSync(path);
+    return this.#check(this.#addon.unixListen(path, BACKLOG), 'listen', `listen on ${path}`);
+  }
+
+  /** True for a socket file that nobody serves. */
+  #isAbandoned(path: string): boolean {
+    if (!lstatSync(path, { throwIfNoEntry: false })?.isSocket()) return false;
+    const probe = this.#addon.unixConnect(path);
+    if (probe < 0) return false;
+    const error = this.#addon.takeError(probe);
+    this.#addon.close(probe);
+    return error === ERRNO.ECONNREFUSED;
+  }
+
+  accept(handle: Handle): Handle {
+    const accepted = this.#addon.accept(handle);
+    if (accepted === -ERRNO.EMFILE || accepted === -ENFILE) this.#mute(handle);
+    return accepted;
+  }
+
+  receiveStream(
+    handle: Handle,
+    frames: Int32Array,
+    from: number,
+    to: number,
+    at: number,
+    each: number,
+    peek = false,
+  ): number {
+    return this.#addon.receiveStream(handle, frames, from, to, at, each, peek);
+  }
+
+  discardStream(handle: Handle, length: number): number {
+    return this.#addon.discardStream(handle, length);
+  }
+
+  sendStream(handle: Handle, frames: Int32Array, from: number, to: number, skip: number): number {
+    return this.#addon.sendStream(handle, frames, from, to, skip);
+  }
+
+  sendFramed(handle: Handle, frames: Int32Array, from: number, to: number, skip: number): number {
+    return this.#addon.sendFramed(handle, frames, from, to, skip);
+  }
+
+  receiveBytes(handle: Handle, target: Uint8Array, from: number, to: number): number {
+    return this.#addon.receiveBytes(handle, target, from, to);
+  }
+
+  sendBytes(handle: Handle, source: Uint8Array, from: number, to: number): number {
+    return this.#addon.sendBytes(handle, source, from, to);
+  }
+
+  shutdownWrite(handle: Handle): void {
+    this.#addon.shutdownWrite(handle);
+  }
+
+  // Datagrams.
+
+  udpOpen(options: UdpOptions): Handle {
+    const { local, remote, multicast } = options;
+    const flags =
+      (options.reuseAddress ? 1 : 0) | (options.gro ? 2 : 0) | ((multicast?.loop ?? true) ? 4 : 0);
+    const handle = this.#addon.udpOpen(
+      local?.address,
+      local?.port ?? 0,
+      remote?.address,
+      remote?.port ?? 0,
+      options.family ?? 0,
+      flags,
+      options.receiveBufferBytes ?? 0,
+      options.sendBufferBytes ?? 0,
+      multicast?.group,
+      multicast?.interface,
+    );
+    return this.#check(
+      handle,
+      'socket',
+      `UDP socket${local ? ` on ${show(local)}` : ''}${remote ? ` to ${show(remote)}` : ''}`,
+    );
+  }
+
+  pingOpen(family: 4 | 6): Handle {
+    return this.#check(this.#addon.pingOpen(family), 'socket', 'ICMP echo socket');
+  }
+
+  rawIpOpen(family: 4 | 6, protocol: number, options: { local?: string; remote?: string } = {}): Handle {
+    const handle = this.#addon.rawOpen(family, protocol, options.local, options.remote);
+    return this.#check(handle, 'socket', `raw IP socket of protocol ${protocol}`);
+  }
+
+  unixDatagramOpen(options: { local?: string; remote?: string }): Handle {
+    const { local, remote } = options;
+    let handle = this.#addon.unixDatagramOpen(local, remote);
+    if (handle === -ERRNO.EADDRINUSE && local !== undefined && this.#isAbandonedDatagram(local)) {
+      unlinkSync(local);
+      handle = this.#addon.unixDatagramOpen(local, remote);
+    }
+    return this.#check(
+      handle,
+      'socket',
+      `unix datagram socket${local ? ` on ${local}` : ''}${remote ? ` to ${remote}` : ''}`,
+    );
+  }
+
+  #isAbandonedDatagram(path: string): boolean {
+    if (!lstatSync(path, { throwIfNoEntry: false })?.isSocket()) return false;
+    const probe = this.#addon.unixDatagramOpen(undefined, path);
+    if (probe > 0) this.#addon.close(probe);
+    return probe === -ERRNO.ECONNREFUSED;
+  }
+
+  receiveDatagrams(
+    handle: Handle,
+    frames: Int32Array,
+    from: number,
+    to: number,
+    at: number,
+    addresses?: Uint8Array,
+  ): number {
+    return this.#addon.receiveDatagrams(handle, frames, from, to, at, addresses);
+  }
+
+  sendDatagrams(
+    handle: Handle,
+    frames: Int32Array,
+    from: number,
+    to: number,
+    remote?: Endpoint,
+    headers?: Uint8Array,
+    headerBytes = 0,
+  ): number {
+    if (remote === undefined)
+      return this.#addon.sendDatagrams(handle, frames, from, to, false, headers, headerBytes);
+    // The mailbox still holds the last destination; parsing text is for another one.
+    if (
+      remote !== this.#lastRemote ||
+      remote.address !== this.#lastAddress ||
+      remote.port !== this.#lastPort
+    ) {
+      this.#lastRemote = null;
+      if (!packAddress(remote, this.#mailbox, 0)) return -ERRNO.EINVAL;
+      this.#lastRemote = remote;
+      this.#lastAddress = remote.address;
+      this.#lastPort = remote.port;
+    }
+    return this.#addon.sendDatagrams(handle, frames, from, to, true, headers, headerBytes);
+  }
+
+  // Taps, descriptors, memory.
+
+  tapOpen(options: { name?: string; vnetHeader?: boolean; multiQueue?: boolean }): TapInfo {
+    const vnetHeader = options.vnetHeader ?? true;
+    const made = this.#addon.tapOpen(options.name, vnetHeader, options.multiQueue ?? false);
+    if (typeof made === 'number') throw hostIoError('TUNSETIFF', made, `tap ${options.name ?? '(any name)'}`);
+    return { handle: made[0], name: made[1], vnetHeader };
+  }
+
+  tapOffloads(handle: Handle, accepts: number): boolean {
+    return this.#addon.tapOffloads(handle, accepts) === 0;
+  }
+
+  readFrames(handle: Handle, frames: Int32Array, from: number, to: number): number {
+    return this.#addon.readFrames(handle, frames, from, to);
+  }
+
+  writeFrames(handle: Handle, frames: Int32Array, from: number, to: number): number {
+    return this.#addon.writeFrames(handle, frames, from, to);
+  }
+
+  adopt(fd: number, options: { vnetHeader?: boolean } = {}): Handle {
+    return this.#check(this.#addon.adopt(fd, options.vnetHeader ?? false), 'fcntl', `descriptor ${fd}`);
+  }
+
+  fdOf(handle: Handle): number {
+    return this.#check(this.#addon.fdOf(handle), 'fdOf', `handle ${handle}`);
+  }
+
+  socketPair(): [Handle, Handle] {
+    this.#check(this.#addon.socketPair(this.#pair), 'socketpair', 'socket pair');
+    return [this.#pair[0]!, this.#pair[1]!];
+  }
+
+  sendWithFds(handle: Handle, source: Uint8Array, fds: readonly Handle[]): number {
+    return this.#addon.sendWithFds(handle, source, Int32Array.from(fds));
+  }
+
+  receiveWithFds(
+    handle: Handle,
+    target: Uint8Array,
+    maxFds: number,
+  ): { bytes: number; fds: Handle[]; excessFds: number } {
+    const out = new Int32Array(2 + Math.max(0, maxFds));
+    const bytes = this.#addon.receiveWithFds(handle, target, maxFds, out);
+    return { bytes, fds: [...out.subarray(2, 2 + out[0]!)], excessFds: out[1]! };
+  }
+
+  eventFd(): Handle {
+    return this.#check(this.#addon.eventFd(), 'eventfd', 'eventfd');
+  }
+
+  signal(handle: Handle): void {
+    this.#addon.signal(handle);
+  }
+
+  drain(handle: Handle): number {
+    return this.#addon.drain(handle);
+  }
+
+  memoryFd(name: string, bytes: number): Handle {
+    return this.#check(this.#addon.memoryFd(name, bytes), 'memfd_create', `${bytes} bytes of shared memory`);
+  }
+
+  map(handle: Handle, offset: number, length: number, writable = true): Uint8Array {
+    const made = this.#addon.map(handle, offset, length, writable);
+    if (typeof made === 'number') throw hostIoError('mmap', made, `map ${length} bytes at ${offset}`);
+    this.#maps.set(made[0], made[1]);
+    this.#mapped.add(new WeakRef(made[0]));
+    return made[0];
+  }
+
+  unmap(memory: Uint8Array): void {
+    const owner = this.#maps.get(memory);
+    if (owner === undefined) return;
+    this.#maps.delete(memory);
+    for (const reference of this.#mapped) {
+      const there = reference.deref();
+      if (there === memory || there === undefined) this.#mapped.delete(reference);
+    }
+    this.#check(this.#addon.unmap(memory, owner), 'munmap', 'unmap');
+  }
+
+  shutdown(): void {
+    if (this.#closed) return;
+    this.#driver?.stop();
+    this.#driver = null;
+    if (this.#muteTimer !== null) clearTimeout(this.#muteTimer);
+    this.#muteTimer = null;
+    this.#muted.clear();
+    this.#watches.length = 0;
+    this.#pool?.unwatchRegions(this.#regions);
+    this.#pool = null;
+    for (const reference of this.#mapped) {
+      const memory = reference.deref();
+      if (memory !== undefined) this.unmap(memory);
+    }
+    this.#closed = true;
+    this.#addon.shutdown();
+  }
+}
+
+function show(endpoint: Endpoint): string {
+  return endpoint.address.includes(':')
+    ? `[${endpoint.address}]:${endpoint.port}`
+    : `${endpoint.address}:${endpoint.port}`;
+}
+
+/** A native HostIo, or UnsupportedError with the reason why there can be none. */
+export function createNativeHostIo(options: NativeOptions = {}): NativeHostIo {
+  try {
+    return new NativeHostIo(loadAddon(), options);
+  } catch (error) {
+    if (error instanceof UnsupportedError) throw error;
+    throw new UnsupportedError(
+      `the native addon cannot work here: ${error instanceof Error ? error.message : errnoName(0)}`,
+    );
+  }
+}
