@@ -13,6 +13,8 @@ export interface Backend {
   readonly stats: object;
   /** What `info network` shows behind the type, such as `net=10.0.2.0,restrict=off`. */
   describe(): string;
+  /** Lines an operator should read once it is open, such as the port that the host chose for a forward. */
+  notices?(): readonly string[];
   /** Releases every frame, handle and file; the ports are disconnected by then. Harmless when repeated. */
   close(): void;
 }

@@ -1,18 +1,18 @@
 /**
- * `--config FILE`: the same declarations as JSON.
+ * `--config FILE`: the same objects as on the command line, as one JSON object of lists:
  *
- *   { "netdev": [{"type": "user", "id": "n0"}], "device": [{"driver": "e1000", "netdev": "n0"}],
- *     "chardev": […], "object": […], "mon": […], "guest": {…} }
+ *     { "netdev": [{ "type": "user", "id": "n0" }], "device": [{ "driver": "e1000", "netdev": "n0" }],
+ *       "object": [...], "chardev": [...], "guest": { "type": "probe", "once": true } }
  *
- * Each element is what the option of that name takes as JSON. The text comes from the caller: nothing is read here.
+ * Each entry becomes a declaration as if it stood on the line, in this order of kinds.
  */
 import { OptionError } from '../core/errors.ts';
 import { readChardev } from './chardevs.ts';
-import { CommandLineError, type Declaration, type Declared } from './commandline.ts';
+import type { Declaration, Declared } from './commandline.ts';
+import { CommandLineError } from './commandline.ts';
 import { readDevice } from './devices/index.ts';
 import { readGuest } from './guest.ts';
 import { isJsonObject, parseJson } from './json.ts';
-import { readMon } from './monitor-option.ts';
 import { nearest } from './nearest.ts';
 import { readNetdev } from './netdevs/index.ts';
 import { readObject } from './objects/index.ts';
@@ -20,39 +20,44 @@ import { readObject } from './objects/index.ts';
 const readers: { readonly [section: string]: (value: unknown) => Declared } = {
   chardev: (value) => ({ kind: 'chardev', chardev: readChardev(value) }),
   netdev: (value) => ({ kind: 'netdev', netdev: readNetdev(value) }),
-  device: (value) => ({ kind: 'device', device: readDevice(value) }),
   object: (value) => ({ kind: 'object', object: readObject(value) }),
-  mon: (value) => ({ kind: 'monitor', monitor: readMon(value) }),
+  device: (value) => ({ kind: 'device', device: readDevice(value) }),
   guest: (value) => ({ kind: 'guest', guest: readGuest(value) }),
 };
 
-/** Parses a configuration file's text. `path` is for messages. Throws CommandLineError. */
-export function parseConfigFile(text: string, path: string): Declaration[] {
-  const blame = (place: string, read: () => Declared): Declaration => {
-    try {
-      return { ...read(), flag: '--config', argument: place };
-    } catch (error) {
-      if (!(error instanceof OptionError)) throw error;
-      throw new CommandLineError(error, '--config', place);
-    }
+/** Declarations from the text of the file at `path`. Throws CommandLineError. */
+export function parseConfigFile(path: string, text: string): Declaration[] {
+  const fail = (error: unknown): never => {
+    if (error instanceof OptionError) throw new CommandLineError(error, '--config', path);
+    throw error;
   };
-  const refuse = (sentence: string, near?: string): never => {
-    throw new CommandLineError(new OptionError(sentence, { nearest: near }), '--config', path);
-  };
-
-  let root: unknown;
+  let file: unknown;
   try {
-    root = parseJson(text);
+    file = parseJson(text);
+    if (!isJsonObject(file)) throw new OptionError('a configuration file holds one JSON object');
+    const unknown = Object.keys(file).find((section) => !Object.hasOwn(readers, section));
+    if (unknown !== undefined) {
+      throw new OptionError(`Parameter '${unknown}' is unexpected`, {
+        option: unknown,
+        nearest: nearest(unknown, Object.keys(readers)),
+      });
+    }
   } catch (error) {
-    return refuse((error as Error).message);
+    return fail(error);
   }
-  if (!isJsonObject(root)) return refuse('Invalid parameter type, expected: object');
-  return Object.entries(root).flatMap(([section, value]) => {
-    const read = Object.hasOwn(readers, section) ? readers[section] : undefined;
-    if (!read) return refuse(`Parameter '${section}' is unexpected`, nearest(section, Object.keys(readers)));
-    const list: readonly unknown[] = Array.isArray(value) ? value : [value];
-    return list.map((item, i) =>
-      blame(`${path}: ${section}${Array.isArray(value) ? `[${i}]` : ''}`, () => read(item)),
-    );
-  });
+  const declarations: Declaration[] = [];
+  for (const [section, read] of Object.entries(readers)) {
+    const value = (file as Record<string, unknown>)[section];
+    if (value === undefined) continue;
+    for (const entry of Array.isArray(value) ? value : [value]) {
+      const argument = JSON.stringify(entry);
+      try {
+        declarations.push({ ...read(entry), flag: `${path}: ${section}`, argument });
+      } catch (error) {
+        if (error instanceof OptionError) throw new CommandLineError(error, `${path}: ${section}`, argument);
+        throw error;
+      }
+    }
+  }
+  return declarations;
 }

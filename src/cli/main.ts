@@ -1,0 +1,160 @@
+#!/usr/bin/env node
+/**
+ * The command. Exit code 0: all went well (or a signal ended it); 1: a bad option, an error of the host, or a `probe,once` that failed.
+ *
+ * Until something is printed by the network itself, everything a user can get wrong is told in one line, never as a stack trace.
+ */
+
+import { randomBytes } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { nodeBackends } from '../backends/index.ts';
+import {
+  CommandLineError,
+  type Declaration,
+  formatCliError,
+  parseCommandLine,
+} from '../config/commandline.ts';
+import { SystemClock } from '../core/clock.ts';
+import { HostIoError, OptionError, UnsupportedError } from '../core/errors.ts';
+import { openFileSink } from '../host-io/file-sink.ts';
+import { createHostIo } from '../host-io/index.ts';
+import { Network } from '../network/network.ts';
+import { nics } from '../nic/index.ts';
+import { loggerFor } from './log.ts';
+import { expandConfigFiles, StartError, startProgram } from './program.ts';
+import { LiveStatus, statusLines, statusRows } from './status.ts';
+
+const STATUS_MS = 500;
+const DRAIN_MS = 2000;
+
+async function main(argv: readonly string[]): Promise<number> {
+  if (argv[0] === 'bench') {
+    const { benchCommand } = await import('./bench/command.ts');
+    return await benchCommand(argv.slice(1));
+  }
+  const line = parseCommandLine(argv);
+  if (line.action === 'print') {
+    process.stdout.write(line.text);
+    return 0;
+  }
+  if (line.action === 'version') {
+    process.stdout.write(`netemu ${packageVersion()}\n`);
+    return 0;
+  }
+  return await run(expandConfigFiles(line.declarations, (path) => readFileSync(path, 'utf8')));
+}
+
+function packageVersion(): string {
+  const file = new URL('../../package.json', import.meta.url);
+  return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
+}
+
+async function run(declarations: readonly Declaration[]): Promise<number> {
+  const live = new LiveStatus(process.stdout);
+  const warn = (text: string): void => {
+    process.stderr.write(`netemu: warning: ${text}\n`);
+  };
+  const log = loggerFor(declarations, warn);
+  const wanted = process.env.NETEMU_HOST_IO;
+  const hostIo = createHostIo({
+    implementation: wanted === 'native' || wanted === 'portable' ? wanted : 'auto',
+  });
+  const network = new Network({
+    clock: new SystemClock(() => performance.now()),
+    random: () => randomBytes(4).readUInt32LE(),
+    backends: nodeBackends,
+    nics,
+    log,
+    hostIo,
+    epochMs: Date.now(),
+    openFile: openFileSink,
+  });
+  hostIo.drive(network.loop);
+
+  let finish: (code: number) => void = () => {};
+  const finished = new Promise<number>((resolve) => {
+    finish = resolve;
+  });
+  const once = declarations.filter(
+    (declaration) =>
+      declaration.kind === 'guest' && declaration.guest.type === 'probe' && declaration.guest.once,
+  ).length;
+  let running = 0;
+  let allOk = true;
+  try {
+    const program = await startProgram(network, declarations, {
+      print: (text) => live.print(text),
+      warn,
+      done(ok) {
+        allOk &&= ok;
+        running--;
+        if (once > 0 && running <= 0) finish(allOk ? 0 : 1);
+      },
+    });
+    running += program.probes.length;
+    if (once > 0 && running <= 0) finish(allOk ? 0 : 1);
+    stopOnSignals(() => finish(0));
+    const status = watchStatus(network, live);
+    const code = await finished;
+    status.stop();
+    program.close();
+    return code;
+  } finally {
+    network.close();
+    hostIo.shutdown();
+  }
+}
+
+/** Redraws the status twice a second on a terminal. */
+function watchStatus(network: Network, live: LiveStatus): { stop(): void } {
+  if (process.stdout.isTTY !== true) {
+    // Nothing else may be open (a NIC without a netdev), and yet the program runs until it is told to stop.
+    const keepAlive = setInterval(() => {}, 1 << 30);
+    return { stop: () => clearInterval(keepAlive) };
+  }
+  let before = statusRows(network);
+  let beforeMs = performance.now();
+  const timer = setInterval(() => {
+    const rows = statusRows(network);
+    const nowMs = performance.now();
+    live.show(statusLines(rows, before, (nowMs - beforeMs) / 1000));
+    before = rows;
+    beforeMs = nowMs;
+  }, STATUS_MS);
+  return {
+    stop() {
+      clearInterval(timer);
+      live.end();
+    },
+  };
+}
+
+/** The first SIGINT or SIGTERM stops in an orderly way, within DRAIN_MS; a second one at once. */
+function stopOnSignals(stop: () => void): void {
+  let stopping = false;
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    process.on(signal, () => {
+      if (stopping) process.exit(0);
+      stopping = true;
+      setTimeout(() => process.exit(0), DRAIN_MS).unref();
+      stop();
+    });
+  }
+}
+
+/** The one line that tells an error whose fault is not ours; undefined for one that is. */
+function explain(error: unknown): string | undefined {
+  if (error instanceof OptionError) return formatCliError(error);
+  if (error instanceof StartError) {
+    return formatCliError(new CommandLineError(new OptionError(error.message), error.flag, error.argument));
+  }
+  if (error instanceof HostIoError || error instanceof UnsupportedError) return `netemu: ${error.message}`;
+  return undefined;
+}
+
+process.exitCode = await main(process.argv.slice(2)).catch((error: unknown) => {
+  const text = explain(error);
+  if (text === undefined) throw error;
+  process.stderr.write(`${text}\n`);
+  return 1;
+});

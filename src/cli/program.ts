@@ -1,0 +1,222 @@
+/**
+ * From declarations to a running program: the network they describe, and a guest for each NIC. What the line asks for and this build
+ * cannot do is refused before anything is made.
+ *
+ * Netdevs are opened in the order of the line, but a hub port after the netdev that it puts on the hub; then filters, then devices with
+ * their guests, so that the first frame of a guest finds everything in place.
+ */
+
+import { CommandLineError, type Declaration } from '../config/commandline.ts';
+import { parseConfigFile } from '../config/config-file.ts';
+import type { DeviceConfig } from '../config/devices/index.ts';
+import type { GuestConfig, ProbeConfig } from '../config/guest.ts';
+import type { NetdevConfig } from '../config/netdevs/index.ts';
+import { checkReferences } from '../config/references.ts';
+import { HostIoError, OptionError, UnsupportedError } from '../core/errors.ts';
+import type { Network } from '../network/network.ts';
+import { type RunningProbe, startProbe } from './probe.ts';
+
+/** A host error or an unsupported request, with the option that asked for it. */
+export class StartError extends Error {
+  readonly flag: string;
+  readonly argument: string;
+
+  constructor(cause: Error, { flag, argument }: Declaration) {
+    super(cause.message, { cause });
+    this.flag = flag;
+    this.argument = argument;
+  }
+}
+
+/** What the program's parts tell and ask. */
+export interface ProgramOutput {
+  /** One line for people. */
+  print(line: string): void;
+  warn(line: string): void;
+  /** A `probe,once` guest has ended; the last one's call decides the exit. */
+  done(ok: boolean): void;
+}
+
+export interface Program {
+  readonly network: Network;
+  readonly probes: readonly RunningProbe[];
+  close(): void;
+}
+
+/** Replaces each `--config FILE` by what the file declares. */
+export function expandConfigFiles(
+  declarations: readonly Declaration[],
+  readText: (path: string) => string,
+): Declaration[] {
+  return declarations.flatMap((declaration) => {
+    if (declaration.kind !== 'config') return [declaration];
+    let text: string;
+    try {
+      text = readText(declaration.path);
+    } catch (error) {
+      const { code = 'EIO' } = error as { code?: string };
+      throw new CommandLineError(
+        new OptionError(`cannot read '${declaration.path}': ${code}`),
+        declaration.flag,
+        declaration.argument,
+      );
+    }
+    return parseConfigFile(declaration.path, text);
+  });
+}
+
+/** Opens everything. Rejects with CommandLineError or StartError; then nothing is left open. */
+export async function startProgram(
+  network: Network,
+  declarations: readonly Declaration[],
+  output: ProgramOutput,
+): Promise<Program> {
+  for (const warning of checkReferences(declarations)) output.warn(warning);
+  const guest = guestOf(declarations);
+  for (const declaration of declarations) refuseUnavailable(declaration);
+
+  const probes: RunningProbe[] = [];
+  const program: Program = {
+    network,
+    probes,
+    close() {
+      for (const probe of probes) probe.close();
+      network.close();
+    },
+  };
+  try {
+    for (const [declaration, netdev] of netdevsInOrder(declarations)) {
+      await attempt(declaration, async () => {
+        await network.openNetdev(netdev);
+      });
+    }
+    for (const declaration of declarations) {
+      if (declaration.kind !== 'object' || declaration.object.type === 'iothread') continue;
+      const { object } = declaration;
+      await attempt(declaration, () => network.makeObject(object));
+    }
+    const devices = devicesOf(declarations);
+    for (const [declaration, device] of devices) {
+      await attempt(declaration, () => {
+        const probe = startProbe(network, device, probeConfigFor(guest, device), output);
+        if (probe !== null) probes.push(probe);
+      });
+    }
+    for (const { backend } of network.netdevs.values())
+      for (const line of backend?.notices?.() ?? []) output.print(line);
+    if (devices.length === 0 && guest.type === 'probe' && guest.once) output.done(false);
+    return program;
+  } catch (error) {
+    program.close();
+    throw error;
+  }
+}
+
+/** Ties an error to the declaration that caused it. */
+async function attempt(declaration: Declaration, act: () => unknown): Promise<void> {
+  try {
+    await act();
+  } catch (error) {
+    if (error instanceof OptionError)
+      throw new CommandLineError(error, declaration.flag, declaration.argument);
+    if (error instanceof HostIoError || error instanceof UnsupportedError)
+      throw new StartError(error, declaration);
+    throw error;
+  }
+}
+
+const DEFAULT_PROBE: ProbeConfig = {
+  type: 'probe',
+  once: false,
+  device: undefined,
+  ping: [],
+  get: [],
+  put: undefined,
+  parallel: 1,
+  expectSha256: undefined,
+  echoPort: undefined,
+  httpPort: undefined,
+  txFramesPerSecond: undefined,
+  timeoutNs: 60e9,
+};
+
+/** The guest that the line names last; the probe when it names none. */
+function guestOf(declarations: readonly Declaration[]): GuestConfig {
+  return declarations.findLast((declaration) => declaration.kind === 'guest')?.guest ?? DEFAULT_PROBE;
+}
+
+/** What the guest does on this device; null: nobody drives it. */
+function probeConfigFor(guest: GuestConfig, device: DeviceConfig): ProbeConfig | null {
+  if (guest.type !== 'probe') return null;
+  return guest.device === undefined || guest.device === device.id ? guest : null;
+}
+
+/** Throws for what parses but has nothing behind it yet. */
+function refuseUnavailable(declaration: Declaration): void {
+  const missing = unavailable(declaration);
+  if (missing === undefined) return;
+  throw new StartError(
+    new UnsupportedError(`${missing} is not available in this build of netemu`),
+    declaration,
+  );
+}
+
+function unavailable(declaration: Declaration): string | undefined {
+  switch (declaration.kind) {
+    case 'chardev':
+      return `chardev type '${declaration.chardev.type}'`;
+    case 'monitor':
+      return 'a monitor';
+    case 'qtest':
+    case 'qtest-log':
+      return 'qtest';
+    case 'metrics':
+      return 'serving metrics';
+    case 'sandbox':
+      return declaration.on ? 'the sandbox' : undefined;
+    case 'guest': {
+      const { type } = declaration.guest;
+      return type === 'v86' || type === 'qtest' ? `guest type '${type}'` : undefined;
+    }
+    case 'device':
+      return declaration.device.vfioUser === undefined ? undefined : 'vfio-user';
+    default:
+      return undefined;
+  }
+}
+
+/** Netdevs with their declarations, each hub port after the netdev it names; legacy ones bring their hub port along. */
+function netdevsInOrder(declarations: readonly Declaration[]): [Declaration, NetdevConfig][] {
+  const plain: [Declaration, NetdevConfig][] = [];
+  const hubPorts: [Declaration, NetdevConfig][] = [];
+  for (const [index, declaration] of declarations.entries()) {
+    if (declaration.kind === 'netdev') {
+      (declaration.netdev.type === 'hubport' ? hubPorts : plain).push([declaration, declaration.netdev]);
+    } else if (declaration.kind === 'net') {
+      const { netdev, device, hub } = declaration.net;
+      if (netdev !== undefined) plain.push([declaration, netdev]);
+      if (hub === undefined) continue;
+      const id = legacyHubPort(index);
+      const member = device === undefined ? netdev?.id : undefined;
+      hubPorts.push([declaration, { type: 'hubport', id, hubId: hub, netdev: member, policy: undefined }]);
+    }
+  }
+  return [...plain, ...hubPorts];
+}
+
+/** The id of the hub port by which a `--net` declaration (the n-th of the line) joins hub 0; no user can type it. */
+function legacyHubPort(index: number): string {
+  return `#hub0port${index}`;
+}
+
+function devicesOf(declarations: readonly Declaration[]): [Declaration, DeviceConfig][] {
+  const out: [Declaration, DeviceConfig][] = [];
+  for (const [index, declaration] of declarations.entries()) {
+    if (declaration.kind === 'device') out.push([declaration, declaration.device]);
+    if (declaration.kind === 'net' && declaration.net.device !== undefined) {
+      const { device, hub } = declaration.net;
+      out.push([declaration, hub === undefined ? device : { ...device, netdev: legacyHubPort(index) }]);
+    }
+  }
+  return out;
+}
