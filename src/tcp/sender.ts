@@ -108,7 +108,7 @@ export class Sender {
 
   /** Bytes that the congestion window leaves, by RFC 6675's estimate of what is in the network. */
   #congestionRoom(): number {
-    return this.congestion.windowBytes - this.#pipe();
+    return Math.floor(this.congestion.windowBytes) - this.#pipe();
   }
 
   #pipe(): number {

@@ -1,0 +1,107 @@
+/** Two engines over a link that loses, reorders and duplicates: what was sent arrives, both ways, and nothing stays behind. */
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { ACCEPT_ALL } from '../../src/core/port.ts';
+import type { LinkOptions } from './lib/pair.ts';
+import { Pair, pattern, TestUser } from './lib/pair.ts';
+
+function exchange(
+  options: LinkOptions,
+  up: number,
+  down: number,
+  version: 4 | 6 = 4,
+  limitNs = 3600e9,
+): Pair {
+  const pair = new Pair(options);
+  const client = new TestUser(pair.pool);
+  const server = new TestUser(pair.pool);
+  const upData = pattern(up, 11);
+  const downData = pattern(down, 12);
+  pair.accept = () => server;
+  client.outgoing = upData;
+  client.closeWhenSent = true;
+  server.outgoing = downData;
+  server.closeWhenSent = true;
+  pair.connect(client, 80, version);
+  const done = (): boolean => client.closedReason !== null && server.closedReason !== null;
+  expect(pair.loop.runWhile(() => !done(), limitNs)).toBe(true);
+  expect(client.log).toEqual(['established', 'end', 'closed']);
+  expect(server.log).toEqual(['established', 'end', 'closed']);
+  expect(server.receivedBytes).toBe(up);
+  expect(client.receivedBytes).toBe(down);
+  expect(Buffer.compare(server.received, upData)).toBe(0);
+  expect(Buffer.compare(client.received, downData)).toBe(0);
+  pair.run(400e9);
+  expect(pair.a.connections + pair.b.connections).toBe(0);
+  expect(pair.a.heldSlots + pair.b.heldSlots).toBe(0);
+  expect(pair.clean).toBe(true);
+  expect(pair.loop.nextNs).toBe(Number.POSITIVE_INFINITY);
+  return pair;
+}
+
+describe('transfer', () => {
+  it('carries nothing at all and closes', () => {
+    exchange({}, 0, 0);
+  });
+  it('carries data both ways in MSS-sized frames', () => {
+    const pair = exchange({}, 300_000, 200_000);
+    expect(pair.a.stats.txRetransmittedSegments + pair.b.stats.txRetransmittedSegments).toBe(0);
+  });
+  it('carries data both ways in GSO frames, far fewer of them', () => {
+    const pair = exchange({ accepts: ACCEPT_ALL }, 2_000_000, 1_000_000);
+    expect(pair.a.stats.txRetransmittedSegments + pair.b.stats.txRetransmittedSegments).toBe(0);
+    expect(pair.crossed).toBeLessThan(300);
+  });
+  it('runs over IPv6', () => {
+    exchange({ accepts: ACCEPT_ALL }, 500_000, 100_000, 6);
+    exchange({}, 100_000, 100_000, 6);
+  });
+  it('runs without SACK and without timestamps', () => {
+    exchange({ loss: 0.02, settings: { sack: false, timestamps: false } }, 300_000, 10_000);
+  });
+  it('fills a 20 ms link in spite of 1 % loss with SACK', () => {
+    const pair = exchange({ loss: 0.01, delayNs: 10e6, seed: 5 }, 3_000_000, 0);
+    expect(pair.a.stats.txFastRecoveries).toBeGreaterThan(0);
+  });
+
+  it('property: whatever the link does, the bytes arrive and everything is given back', () => {
+    fc.assert(
+      fc.property(
+        fc.record({
+          seed: fc.integer({ min: 1, max: 1e9 }),
+          loss: fc.constantFrom(0, 0.005, 0.03, 0.15),
+          duplicate: fc.constantFrom(0, 0.02, 0.2),
+          jitterNs: fc.constantFrom(0, 50_000, 3_000_000),
+          delayNs: fc.constantFrom(10_000, 1_000_000, 30_000_000),
+          accepts: fc.constantFrom(0, 1, ACCEPT_ALL),
+          up: fc.integer({ min: 0, max: 150_000 }),
+          down: fc.integer({ min: 0, max: 150_000 }),
+          version: fc.constantFrom<4 | 6>(4, 6),
+          sack: fc.boolean(),
+          timestamps: fc.boolean(),
+          window: fc.constantFrom(1000, 20_000, 65_535, 1 << 20),
+        }),
+        (c) => {
+          const settings = { sack: c.sack, timestamps: c.timestamps, receiveWindowBytes: c.window };
+          exchange(
+            {
+              ...c,
+              settings: {
+                ...settings,
+                userTimeoutNs: 1e15,
+                handshakeTimeoutNs: 1e15,
+                rtoMaxNs: 4e9,
+                timeWaitNs: 300e9,
+              },
+            },
+            c.up,
+            c.down,
+            c.version,
+            36_000e9,
+          );
+        },
+      ),
+      { numRuns: 150 },
+    );
+  }, 120_000);
+});
