@@ -20,6 +20,7 @@ import {
   PCI_DEVICE_ID,
   PCI_INTERRUPT_PIN,
   PCI_REVISION,
+  PCI_ROM,
   PCI_STATUS,
   PCI_SUBSYSTEM_ID,
   PCI_SUBSYSTEM_VENDOR_ID,
@@ -66,6 +67,8 @@ export abstract class PciFunction {
   readonly bars: BarInfo[] = [];
   msi: Msi | null = null;
   msix: Msix | null = null;
+  /** The expansion ROM, a power of two bytes long; null: none. */
+  rom: Uint8Array | null = null;
   /** DMA may be done: software enabled bus mastering, and the function is in power state D0. */
   dmaEnabled = false;
 
@@ -99,6 +102,15 @@ export abstract class PciFunction {
     if (kind === 'memory64') this.config.allow(at + 4, 4, 0xffffffff);
     const command = this.config.writable[PCI_COMMAND];
     this.config.writable[PCI_COMMAND] = command | (kind === 'io' ? COMMAND_IO : COMMAND_MEMORY);
+  }
+
+  /** Gives the function an expansion ROM (firmware's boot code), filled up with ones to a power of two, at least the 2 KiB that its address register can tell. */
+  setRom(image: Uint8Array): void {
+    let bytes = 2048;
+    while (bytes < image.length) bytes *= 2;
+    this.rom = new Uint8Array(bytes).fill(0xff);
+    this.rom.set(image);
+    this.config.allow(PCI_ROM, 4, ((-bytes & ~0x7ff) | 1) >>> 0);
   }
 
   /** Power management 1.1: states D0 and D3hot, PME from D3. Coming back to D0 keeps the function's state. */
