@@ -593,6 +593,14 @@ ONE_HANDLE(f_shutdown_write, ne_shutdown_write)
 ONE_HANDLE(f_signal, ne_signal)
 ONE_HANDLE(f_drain, ne_drain)
 
+static napi_value f_wait_ready(napi_env env, napi_callback_info info) {
+  ARGUMENTS(3);
+  HANDLE(handle, 0);
+  uint64_t interest, timeout_ms;
+  NEED(get_count(env, a[1], INT32_MAX, &interest) && get_count(env, a[2], INT32_MAX, &timeout_ms));
+  return number(env, ne_wait_ready(c, handle, (unsigned)interest, (uint32_t)timeout_ms));
+}
+
 static napi_value f_fd_of(napi_env env, napi_callback_info info) {
   ARGUMENTS(1);
   HANDLE(handle, 0);
@@ -864,6 +872,7 @@ static const struct {
     {"shutdownWrite", f_shutdown_write},
     {"signal", f_signal},
     {"drain", f_drain},
+    {"waitReady", f_wait_ready},
     {"fdOf", f_fd_of},
     {"receiveStream", f_receive_stream},
     {"discardStream", f_discard_stream},

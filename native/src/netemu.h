@@ -230,6 +230,8 @@ int64_t ne_receive_with_fds(ne_context *c, int32_t handle, uint8_t *target, size
 int ne_event_fd(ne_context *c);
 int ne_signal(ne_context *c, int32_t handle);
 int64_t ne_drain(ne_context *c, int32_t handle);
+/* Blocks until `interest` (NE_READABLE, NE_WRITABLE) or an end holds, at most `timeout_ms`. Returns NE_* bits, 0 when the time passed. */
+int ne_wait_ready(ne_context *c, int32_t handle, unsigned interest, uint32_t timeout_ms);
 int ne_memory_fd(ne_context *c, const char *name, uint64_t bytes);
 
 typedef struct {

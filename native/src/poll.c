@@ -7,8 +7,11 @@
  */
 #include "netemu.h"
 #include <errno.h>
+#include <limits.h>
+#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/timerfd.h>
+#include <time.h>
 #include <unistd.h>
 
 static uint32_t epoll_bits(unsigned interest) {
@@ -75,6 +78,32 @@ int ne_poll(ne_context *c, int32_t *out, int max_pairs) {
     pairs++;
   }
   return pairs;
+}
+
+int ne_wait_ready(ne_context *c, int32_t handle, unsigned interest, uint32_t timeout_ms) {
+  const ne_handle *h = ne_get(c, handle);
+  if (h == NULL) return -EBADF;
+  if (interest == 0 || interest > (NE_READABLE | NE_WRITABLE) || timeout_ms > INT_MAX) return -EINVAL;
+  struct pollfd one = {.fd = h->fd};
+  if (interest & NE_READABLE) one.events |= POLLIN | POLLRDHUP;
+  if (interest & NE_WRITABLE) one.events |= POLLOUT;
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  int64_t end_ms = now.tv_sec * INT64_C(1000) + now.tv_nsec / 1000000 + timeout_ms;
+  int count;
+  int64_t left_ms = timeout_ms;
+  while ((count = poll(&one, 1, (int)left_ms)) < 0 && errno == EINTR) {
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    left_ms = end_ms - (now.tv_sec * INT64_C(1000) + now.tv_nsec / 1000000);
+    if (left_ms < 0) left_ms = 0;
+  }
+  if (count <= 0) return count < 0 ? -errno : 0;
+  int bits = 0;
+  if (one.revents & POLLIN) bits |= NE_READABLE;
+  if (one.revents & POLLOUT) bits |= NE_WRITABLE;
+  if (one.revents & (POLLHUP | POLLRDHUP)) bits |= NE_HUNG_UP;
+  if (one.revents & (POLLERR | POLLNVAL)) bits |= NE_FAILED;
+  return bits;
 }
 
 int ne_timer(ne_context *c, int64_t delay_ns) {

@@ -56,6 +56,7 @@ export interface BoundAddon {
   shutdownWrite(handle: number): number;
   signal(handle: number): number;
   drain(handle: number): number;
+  waitReady(handle: number, interest: number, timeoutMs: number): number;
   fdOf(handle: number): number;
   receiveStream(
     handle: number,

@@ -195,6 +195,11 @@ export interface HostIo {
   signal(handle: Handle): void;
   /** Reads and clears an eventfd; 0 when nothing was signalled. */
   drain(handle: Handle): number;
+  /**
+   * Stands still until one of `interest` holds, or the peer is gone, for at most `timeoutMs`; returns what is ready, 0: the time passed. Only for a protocol whose
+   * answer the caller cannot go on without, from another process (vfio-user's DMA by messages).
+   */
+  waitReady(handle: Handle, interest: number, timeoutMs: number): number;
   memoryFd(name: string, bytes: number): Handle;
   /** Maps [offset, offset + length) of a descriptor, shared. The array is emptied by `unmap`; truncation of the file under it reads as zeros. */
   map(handle: Handle, offset: number, length: number, writable?: boolean): Uint8Array;

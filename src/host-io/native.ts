@@ -466,6 +466,10 @@ export class NativeHostIo implements HostIo {
     return this.#addon.drain(handle);
   }
 
+  waitReady(handle: Handle, interest: number, timeoutMs: number): number {
+    return this.#addon.waitReady(handle, interest, timeoutMs);
+  }
+
   memoryFd(name: string, bytes: number): Handle {
     return this.#check(this.#addon.memoryFd(name, bytes), 'memfd_create', `${bytes} bytes of shared memory`);
   }

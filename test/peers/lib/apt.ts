@@ -10,18 +10,12 @@ const WAIT_FOR_LOCK = ['-o', 'DPkg::Lock::Timeout=600'];
 const QUIET = { env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' } };
 
 async function missing(packages: readonly string[]): Promise<string[]> {
-  const { stdout } = await capture('dpkg-query', [
-    '-W',
-    '-f',
-    '${Package} ${db:Status-Status}\n',
-    ...packages,
-  ]);
-  const there = new Set(
-    stdout
-      .split('\n')
-      .filter((line) => line.endsWith(' installed'))
-      .map((line) => line.split(' ')[0]),
-  );
+  const { stdout } = await capture('dpkg', ['--get-selections', ...packages]);
+  const there = new Set<string>();
+  for (const line of stdout.split('\n')) {
+    const [name, wanted] = line.split(/\s+/);
+    if (name !== undefined && (wanted === 'install' || wanted === 'hold')) there.add(name.split(':')[0]!);
+  }
   return packages.filter((name) => !there.has(name));
 }
 

@@ -1,0 +1,2 @@
+export { VfioUserHost } from './host.ts';
+export { VfioUserServer, type VfioUserServerOptions } from './server.ts';
