@@ -23,6 +23,7 @@ import { nics } from '../nic/index.ts';
 import { loggerFor } from './log.ts';
 import { expandConfigFiles, StartError, startProgram } from './program.ts';
 import { LiveStatus, statusLines, statusRows } from './status.ts';
+import { packageVersion } from './version.ts';
 
 const STATUS_MS = 500;
 const DRAIN_MS = 2000;
@@ -42,11 +43,6 @@ async function main(argv: readonly string[]): Promise<number> {
     return 0;
   }
   return await run(expandConfigFiles(line.declarations, (path) => readFileSync(path, 'utf8')));
-}
-
-function packageVersion(): string {
-  const file = new URL('../../package.json', import.meta.url);
-  return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
 }
 
 async function run(declarations: readonly Declaration[]): Promise<number> {
