@@ -19,7 +19,7 @@ export function benchHtml(rows: readonly Measurement[], facts: ReportFacts): str
   return `<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
-<title>${escape(title)}</title>
+<title>${escapeHtml(title)}</title>
 <style>
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem; color: #1b1f24; background: #fff; }
 h1 { font-size: 1.4rem; } h2 { font-size: 1.05rem; margin-top: 2rem; }
@@ -28,8 +28,8 @@ th:first-child, td:first-child { text-align: left; } svg { max-width: 100%; heig
 .bar { fill: #2f6f9f; } .curve { fill: none; stroke: #2f6f9f; stroke-width: 2; } .axis { stroke: #d8dee4; } text { font: 12px system-ui, sans-serif; fill: #1b1f24; }
 @media (prefers-color-scheme: dark) { body { background: #0d1117; color: #e6edf3; } text { fill: #e6edf3; } th, td { border-color: #30363d; } .axis { stroke: #30363d; } .bar { fill: #58a6ff; } .curve { stroke: #58a6ff; } p { color: #8d96a0; } }
 </style>
-<h1>${escape(title)}</h1>
-<p>netemu ${escape(facts.version)}, Node ${escape(facts.node)}, ${escape(facts.machine)}, ${escape(facts.when)}</p>
+<h1>${escapeHtml(title)}</h1>
+<p>netemu ${escapeHtml(facts.version)}, Node ${escapeHtml(facts.node)}, ${escapeHtml(facts.machine)}, ${escapeHtml(facts.when)}</p>
 ${table(rows)}
 <h2>Frames per second</h2>
 ${bars(rows)}
@@ -54,7 +54,7 @@ function table(rows: readonly Measurement[]): string {
       .join(', ') || '0',
   ]);
   const line = (tag: string, cells: readonly string[]): string =>
-    `<tr>${cells.map((cell) => `<${tag}>${escape(cell)}</${tag}>`).join('')}</tr>`;
+    `<tr>${cells.map((cell) => `<${tag}>${escapeHtml(cell)}</${tag}>`).join('')}</tr>`;
   return `<table>${line('th', head)}${body.map((cells) => line('td', cells)).join('')}</table>`;
 }
 
@@ -63,7 +63,7 @@ function bars(rows: readonly Measurement[]): string {
   const parts = rows.map((row, i) => {
     const y = i * (BAR + 8);
     const width = (row.framesPerSecond / most) * (WIDTH - 260);
-    return `<text x="0" y="${y + 15}">${escape(label(row))}</text><rect class="bar" x="140" y="${y}" width="${width.toFixed(1)}" height="${BAR}"/><text x="${(148 + width).toFixed(1)}" y="${y + 15}">${scaled(row.framesPerSecond)}</text>`;
+    return `<text x="0" y="${y + 15}">${escapeHtml(label(row))}</text><rect class="bar" x="140" y="${y}" width="${width.toFixed(1)}" height="${BAR}"/><text x="${(148 + width).toFixed(1)}" y="${y + 15}">${scaled(row.framesPerSecond)}</text>`;
   });
   return `<svg viewBox="0 0 ${WIDTH} ${rows.length * (BAR + 8)}" role="img" aria-label="Frames per second of each run">${parts.join('')}</svg>`;
 }
@@ -80,10 +80,10 @@ function curve(row: Measurement): string {
     })
     .join(' ');
   const base = CURVE - 20;
-  return `<h2>${escape(label(row))}</h2><svg viewBox="0 0 ${WIDTH} ${CURVE}" role="img" aria-label="Rate over time"><line class="axis" x1="60" y1="${base}" x2="${WIDTH - 10}" y2="${base}"/><text x="0" y="16">${scaled(most)}</text><text x="0" y="${base}">0</text><text x="${WIDTH - 50}" y="${CURVE - 4}">${last.toFixed(1)} s</text><polyline class="curve" points="${points}"/></svg>`;
+  return `<h2>${escapeHtml(label(row))}</h2><svg viewBox="0 0 ${WIDTH} ${CURVE}" role="img" aria-label="Rate over time"><line class="axis" x1="60" y1="${base}" x2="${WIDTH - 10}" y2="${base}"/><text x="0" y="16">${scaled(most)}</text><text x="0" y="${base}">0</text><text x="${WIDTH - 50}" y="${CURVE - 4}">${last.toFixed(1)} s</text><polyline class="curve" points="${points}"/></svg>`;
 }
 
-function escape(text: string): string {
+function escapeHtml(text: string): string {
   const names: Record<string, string> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' };
   return text.replace(/[&<>"]/g, (char) => names[char]!);
 }
