@@ -28,6 +28,7 @@ typedef struct {
   int holders; /* bound functions, the libuv handle, the clean-up hook */
   uv_handle_t *poll;
   bool referenced;
+  bool ending; /* the environment is */
   napi_async_cleanup_hook_handle hook;
   napi_async_context async;
   napi_ref receiver, on_ready, events_array, mailbox_array, table_array;
@@ -259,6 +260,7 @@ static void stop_polling(host *h) {
 static void on_environment_ends(napi_async_cleanup_hook_handle hook, void *data) {
   host *h = data;
   (void)hook;
+  h->ending = true;
   stop_polling(h);
   ne_context_shutdown(h->core);
 }
@@ -273,6 +275,8 @@ static void end(host *h) {
   ne_context_shutdown(h->core);
   drop_reference(h->env, &h->table_array);
   for (int i = 0; i < NE_MAX_REGIONS; i++) drop_reference(h->env, &h->region_arrays[i]);
+  /* The callback refers to the bound functions: a circle that garbage collection cannot see through. */
+  drop_reference(h->env, &h->on_ready);
 }
 
 static napi_value f_shutdown(napi_env env, napi_callback_info info) {
@@ -895,9 +899,15 @@ static const struct {
 };
 
 static void on_function_gone(napi_env env, void *data, void *hint) {
-  (void)env;
+  host *h = data;
   (void)hint;
-  release(data);
+  if (h->holders == 1 && !h->ending) {
+    drop_reference(env, &h->events_array);
+    drop_reference(env, &h->mailbox_array);
+    drop_reference(env, &h->receiver);
+    napi_async_destroy(env, h->async);
+  }
+  release(h);
 }
 
 static napi_value throw_errno(napi_env env, const char *what, int error) {

@@ -41,7 +41,7 @@ export interface UdpOptions {
   reuseAddress?: boolean;
   /** Join this group, on the interface with address `interface`. */
   multicast?: { group: string; interface?: string; loop?: boolean };
-  /** Ask the kernel to coalesce received runs (UDP_GRO); received frames then carry GSO_SIZE. */
+  /** Ask the kernel to coalesce received runs (UDP_GRO); received frames then carry GSO_SIZE. A host that cannot goes without: GSO_SIZE stays 0. */
   gro?: boolean;
   receiveBufferBytes?: number;
   sendBufferBytes?: number;
@@ -214,13 +214,16 @@ export const ERRNO = {
   EPERM: 1,
   EINTR: 4,
   EIO: 5,
+  EBADF: 9,
   EAGAIN: 11,
   ENOMEM: 12,
   EACCES: 13,
   EINVAL: 22,
   EMFILE: 24,
   EPIPE: 32,
+  EDESTADDRREQ: 89,
   EMSGSIZE: 90,
+  EOPNOTSUPP: 95,
   EADDRINUSE: 98,
   EADDRNOTAVAIL: 99,
   ENETDOWN: 100,
@@ -228,6 +231,7 @@ export const ERRNO = {
   ECONNABORTED: 103,
   ECONNRESET: 104,
   ENOBUFS: 105,
+  EISCONN: 106,
   ENOTCONN: 107,
   ETIMEDOUT: 110,
   ECONNREFUSED: 111,
