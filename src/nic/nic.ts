@@ -1,22 +1,30 @@
-/** What every NIC model is to the network that holds it: a PCI function whose queues are clients of ports. */
+/** What every NIC model is to those who hold it: a PCI function with ports, a filter that can be asked, counters, and a state that can be saved. */
 
-import type { Port } from '../core/port.ts';
+import type { LinkContext, Port } from '../core/port.ts';
+import type { DeviceHost } from '../pci/device-host.ts';
 import type { PciFunction } from '../pci/pci-function.ts';
 import type { RxFilterInfo } from './rx-filter.ts';
 
 export interface Nic extends PciFunction {
-  readonly model: 'e1000' | 'rtl8139' | 'virtio-net';
-  /** One for each queue. */
+  readonly model: string;
+  /** One port for each queue pair; most models have one. */
   readonly ports: readonly Port[];
-  /** The permanent address, 6 bytes. */
+  /** The address it was configured with; the guest may use another one (see `queryRxFilter`). */
   readonly mac: Uint8Array;
-  /** Counters as public number fields. */
   readonly stats: object;
-  /** What `query-rx-filter` answers. */
-  rxFilterInfo(name: string): RxFilterInfo;
-  /** Whole state as JSON; `restore` checks it as if a guest had written it, and throws OptionError when it is not one of ours. */
-  save(): unknown;
-  restore(state: unknown): void;
-  /** Stops, releases every frame and leaves its ports disconnected. Harmless when repeated. */
-  close(): void;
+  queryRxFilter(name: string): RxFilterInfo;
+  /** Called when the filter changes, once until the next query. */
+  onRxFilterChanged: (() => void) | null;
+  /** The whole state as plain JSON. */
+  saveState(): object;
+  /** Takes a saved state; throws OptionError, and changes nothing, when it is not one of this model. */
+  loadState(state: unknown): void;
+}
+
+/** What a NIC model needs: the machine it is plugged into and the network's pool, loop and offload routine. */
+export interface NicSite {
+  readonly host: DeviceHost;
+  readonly link: LinkContext;
+  /** The port's name, as operators see it. */
+  readonly name: string;
 }

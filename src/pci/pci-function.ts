@@ -287,6 +287,16 @@ export abstract class PciFunction {
     this.#commandWritten();
   }
 
+  /** Restores what software wrote to configuration space; fixed bits stay as they are. */
+  protected loadConfig(bytes: readonly number[]): void {
+    const { bytes: own, writable, writeClear } = this.config;
+    for (let i = 0; i < own.length; i++) {
+      const mask = writable[i] | writeClear[i];
+      own[i] = (own[i] & ~mask) | (bytes[i] & mask);
+    }
+    this.#commandWritten();
+  }
+
   abstract close(): void;
 
   /** The transport's client keeps interrupt enable and mask bits itself: pin and messages go out whatever the function's own bits say. */

@@ -1,0 +1,413 @@
+/**
+ * Receive (8254x manual, sections 3.2 and 13.4.22 to 13.4.38): from frames on the port to descriptors in guest RAM.
+ *
+ *   offered frames → filter → room in the ring? → bytes into the guest's buffers → descriptor (length, status, errors, tag) → RDH → RXT0
+ *
+ * A frame takes as many descriptors as its length needs; the last one has EOP. Frames are taken only as far as the ring has descriptors: the rest is refused and stays with
+ * its sender until RDT moves. A receiver that is off takes every frame and drops it, counted, as a cable that nobody listens to. A frame that the ring could never hold is dropped.
+ *
+ * The FCS is not known here: where the driver wants it (no SECRC) four zero bytes stand for it. A buffer address that is not RAM ends the frame with
+ * RXE in its descriptor, so the driver drops it.
+ */
+
+import { copyRun } from '../../core/copy.ts';
+import { LENGTH, NEXT, OFFSET, REGION, TOTAL } from '../../core/pool.ts';
+import type { Port } from '../../core/port.ts';
+import { DMA_BOTH, DMA_WRITE } from '../../pci/guest-memory.ts';
+import { finishChecksum } from '../../wire/checksum.ts';
+import { isBroadcastMac } from '../../wire/ethernet.ts';
+import { FRAME_MIN_BYTES } from '../frame-size.ts';
+import { BAD_IP, BAD_L4, CHECKED_IP, CHECKED_L4, HeaderLayout, sumFrame, verifyFrame } from '../offload.ts';
+import {
+  RX_ACCEPT_INEXACT,
+  RX_DROP_BROADCAST,
+  RX_DROP_MULTICAST,
+  RX_DROP_RUNT,
+  RX_DROP_UNICAST,
+  RX_DROP_VLAN,
+} from '../rx-filter.ts';
+import type { Chip } from './chip.ts';
+import {
+  CTRL,
+  CTRL_VME,
+  DESCRIPTOR_BYTES,
+  INT_RXDMT0,
+  INT_RXO,
+  INT_SRPD,
+  RCTL,
+  RCTL_BSEX,
+  RCTL_BSIZE_SHIFT,
+  RCTL_EN,
+  RCTL_LPE,
+  RCTL_RDMTS_SHIFT,
+  RCTL_SBP,
+  RCTL_SECRC,
+  RDBAH,
+  RDBAL,
+  RDH,
+  RDLEN,
+  RDT,
+  RSRPD,
+  RXCSUM,
+  RXCSUM_IPOFL,
+  RXCSUM_PCSS,
+  RXCSUM_TUOFL,
+  VET,
+} from './registers.ts';
+import { FCS_BYTES } from './stats.ts';
+
+/** Longest frame, with FCS, without LPE (tagged), and with it. */
+const NORMAL_MAX_BYTES = 1522;
+const LONG_MAX_BYTES = 16_384;
+const LOOP_MAX = 2048;
+
+const STATUS_DD = 1;
+const STATUS_EOP = 1 << 1;
+const STATUS_IXSM = 1 << 2;
+const STATUS_VP = 1 << 3;
+const STATUS_TCPCS = 1 << 5;
+const STATUS_IPCS = 1 << 6;
+const STATUS_PIF = 1 << 7;
+const ERROR_TCPE = 1 << 13;
+const ERROR_IPE = 1 << 14;
+const ERROR_RXE = 1 << 15;
+const VLAN_TAG_BYTES = 4;
+const ADDRESSES_BYTES = 12;
+
+export class Receiver {
+  readonly #chip: Chip;
+  /** Set by index.ts, which owns the port. */
+  port: Port | null = null;
+
+  #base = 0;
+  #count = 0;
+  #bufferBytes = 2048;
+  /** Frames were refused: the port is told when descriptors come. */
+  #refused = false;
+  /** RXO was raised for this shortage; RXDMT0 for this one. */
+  #overrunTold = false;
+  #lowTold = false;
+
+  readonly #layout = new HeaderLayout();
+  readonly #loopFrames: Int32Array;
+  readonly #scratch = new Uint8Array(DESCRIPTOR_BYTES);
+  readonly #scratchWords = new Int32Array(this.#scratch.buffer);
+  readonly #zeros = new Uint8Array(FRAME_MIN_BYTES + FCS_BYTES);
+
+  constructor(chip: Chip) {
+    this.#chip = chip;
+    this.#loopFrames = new Int32Array(LOOP_MAX);
+  }
+
+  // Registers.
+
+  /** RDBAL, RDBAH or RDLEN was written. */
+  ringMoved(): void {
+    const regs = this.#chip.regs;
+    this.#base = (regs[RDBAH >> 2] >>> 0) * 2 ** 32 + (regs[RDBAL >> 2] >>> 0);
+    this.#count = regs[RDLEN >> 2] >>> 4;
+  }
+
+  /** RCTL was written, or bus mastering changed. */
+  controlChanged(): void {
+    const rctl = this.#chip.regs[RCTL >> 2];
+    const size = 2048 >> ((rctl >>> RCTL_BSIZE_SHIFT) & 3);
+    // BSEX multiplies by 16; with the largest BSIZE the combination is reserved, and taken for 16 KiB.
+    this.#bufferBytes = (rctl & RCTL_BSEX) !== 0 ? Math.min(16 * size, LONG_MAX_BYTES) : size;
+    this.#tellReady();
+  }
+
+  /** RDT was written: descriptors came. */
+  tailMoved(): void {
+    this.#overrunTold = false;
+    this.#lowTold = false;
+    this.#tellReady();
+  }
+
+  #tellReady(): void {
+    if (!this.#refused || (this.enabled && this.#free() === 0)) return;
+    this.#refused = false;
+    this.port?.ready();
+  }
+
+  reset(): void {
+    this.#overrunTold = false;
+    this.#lowTold = false;
+    this.ringMoved();
+    this.controlChanged();
+  }
+
+  get enabled(): boolean {
+    return (this.#chip.regs[RCTL >> 2] & RCTL_EN) !== 0 && this.#chip.dmaEnabled;
+  }
+
+  /** Descriptors that are the device's. */
+  #free(): number {
+    const regs = this.#chip.regs;
+    const free = regs[RDT >> 2] - regs[RDH >> 2];
+    return free >= 0 ? free : free + this.#count;
+  }
+
+  // Frames.
+
+  /** core/port.ts `Sink.receive`. */
+  receive(frames: Int32Array, from: number, to: number): number {
+    if (!this.enabled) {
+      this.#chip.stats.rxDropDisabled += to - from;
+      this.#chip.pool.releaseAll(frames, from, to);
+      return to - from;
+    }
+    if (this.#chip.loopback) {
+      this.#chip.stats.rxDropLoopback += to - from;
+      this.#chip.pool.releaseAll(frames, from, to);
+      return to - from;
+    }
+    return this.#deliver(frames, from, to);
+  }
+
+  /** Loopback: takes all of a batch that the transmitter sent. What finds no descriptor is lost, as on a wire. */
+  loopBack(frames: Int32Array, from: number, to: number): void {
+    const { pool, adapt, stats, hardware } = this.#chip;
+    for (let i = from; i < to; i++) {
+      if (!this.enabled) {
+        stats.rxDropDisabled++;
+        pool.release(frames[i]);
+        continue;
+      }
+      const count = adapt(pool, frames[i], 0, this.#loopFrames);
+      const taken = this.#deliver(this.#loopFrames, 0, count);
+      if (taken === count) continue;
+      this.#refused = false;
+      stats.rxDropNoDescriptor += count - taken;
+      hardware.missed(count - taken);
+      pool.releaseAll(this.#loopFrames, taken, count);
+    }
+  }
+
+  #deliver(frames: Int32Array, from: number, to: number): number {
+    const { regs, pool, filter, stats, hardware, memory, interrupts } = this.#chip;
+    const t = pool.table;
+    const rctl = regs[RCTL >> 2];
+    const fcs = (rctl & RCTL_SECRC) !== 0 ? 0 : FCS_BYTES;
+    const maxBytes = (rctl & (RCTL_LPE | RCTL_SBP)) !== 0 ? LONG_MAX_BYTES : NORMAL_MAX_BYTES;
+    const strip = (regs[CTRL >> 2] & CTRL_VME) !== 0;
+    const bufferBytes = this.#bufferBytes;
+    const smallBytes = regs[RSRPD >> 2];
+    const count = this.#count;
+    const headBefore = regs[RDH >> 2];
+    let head = headBefore;
+    const tail = regs[RDT >> 2];
+    const usable = count !== 0 && head < count && tail < count;
+    let free = usable ? this.#free() : 0;
+    // The whole ring in one piece, nearly always; else one descriptor at a time.
+    const ringAt = usable ? memory.translate(this.#base, DESCRIPTOR_BYTES * count, DMA_BOTH) >> 2 : -1;
+    const ringWords = memory.words;
+    const bytes = pool.bytes;
+    let received = 0;
+    let receivedBytes = 0;
+    let causes = 0;
+    let i = from;
+    for (; i < to; i++) {
+      const frame = frames[i];
+      const at = t[frame + OFFSET];
+      const total = t[frame + TOTAL];
+      const verdict = filter.decide(bytes, at, t[frame + LENGTH]);
+      if (verdict > RX_ACCEPT_INEXACT) {
+        this.#countDrop(verdict);
+        pool.release(frame);
+        continue;
+      }
+      if (!usable) {
+        stats.rxDropBadRing++;
+        pool.release(frame);
+        continue;
+      }
+      const wireBytes = (total < FRAME_MIN_BYTES ? FRAME_MIN_BYTES : total) + FCS_BYTES;
+      if (wireBytes > maxBytes) {
+        stats.rxDropTooLong++;
+        hardware.tooLong();
+        pool.release(frame);
+        continue;
+      }
+      let tag = 0;
+      let cut = 0;
+      let status = verdict === RX_ACCEPT_INEXACT ? STATUS_PIF : 0;
+      if (strip && total >= ADDRESSES_BYTES + VLAN_TAG_BYTES + 2) {
+        const type = (bytes[at + ADDRESSES_BYTES] << 8) | bytes[at + ADDRESSES_BYTES + 1];
+        if (type === (regs[VET >> 2] & 0xffff)) {
+          tag = (bytes[at + ADDRESSES_BYTES + 2] << 8) | bytes[at + ADDRESSES_BYTES + 3];
+          cut = VLAN_TAG_BYTES;
+          status |= STATUS_VP;
+        }
+      }
+      const stored = (total - cut < FRAME_MIN_BYTES ? FRAME_MIN_BYTES : total - cut) + fcs;
+      const needed = stored <= bufferBytes ? 1 : Math.ceil(stored / bufferBytes);
+      if (needed > free) {
+        if (needed >= count) {
+          stats.rxDropTooLong++;
+          hardware.tooLong();
+          pool.release(frame);
+          continue;
+        }
+        stats.rxNoDescriptor++;
+        hardware.noBuffer();
+        this.#refused = true;
+        if (!this.#overrunTold) {
+          this.#overrunTold = true;
+          causes |= INT_RXO;
+        }
+        break;
+      }
+      const rxcsum = regs[RXCSUM >> 2];
+      if ((rxcsum & (RXCSUM_IPOFL | RXCSUM_TUOFL)) !== 0) status |= this.#checksumStatus(frame, rxcsum);
+      else status |= STATUS_IXSM;
+      const packetChecksum =
+        (rxcsum & RXCSUM_PCSS) === 0 ? 0 : this.#packetChecksum(frame, rxcsum & RXCSUM_PCSS, total);
+
+      let done = 0;
+      for (let part = 0; part < needed; part++) {
+        let words = ringWords;
+        let d = ringAt + 4 * head;
+        if (ringAt < 0) {
+          if (!memory.read(this.#base + DESCRIPTOR_BYTES * head, this.#scratch, 0, DESCRIPTOR_BYTES)) {
+            status |= ERROR_RXE;
+          }
+          words = this.#scratchWords;
+          d = 0;
+        }
+        const address = (words[d + 1] >>> 0) * 4294967296 + (words[d] >>> 0);
+        const size = stored - done < bufferBytes ? stored - done : bufferBytes;
+        let ok = true;
+        if (part === 0 && cut === 0 && t[frame + NEXT] === 0 && total >= FRAME_MIN_BYTES && needed === 1) {
+          const to = memory.translate(address, size, DMA_WRITE);
+          if (to < 0) {
+            ok = this.#store(frame, 0, cut, total, address, size);
+          } else {
+            copyRun(bytes, pool.words[0], at, memory.bytes, memory.words, to, total);
+            if (fcs !== 0) {
+              const end = to + total;
+              memory.bytes[end] = 0;
+              memory.bytes[end + 1] = 0;
+              memory.bytes[end + 2] = 0;
+              memory.bytes[end + 3] = 0;
+            }
+          }
+        } else {
+          ok = this.#store(frame, done, cut, total, address, size);
+        }
+        done += size;
+        const last = part === needed - 1;
+        if (!ok) {
+          stats.rxDropBadAddress++;
+          words[d + 2] = 0;
+          words[d + 3] = STATUS_DD | STATUS_EOP | ERROR_RXE;
+        } else {
+          words[d + 2] = size | (packetChecksum << 16);
+          words[d + 3] = last
+            ? status | STATUS_DD | STATUS_EOP | (tag << 16)
+            : STATUS_DD | (status & STATUS_VP) | (tag << 16);
+        }
+        if (ringAt < 0) memory.write(this.#base + DESCRIPTOR_BYTES * head + 8, this.#scratch, 8, 8);
+        if (++head === count) head = 0;
+        free--;
+        if (!ok) break;
+      }
+      const multicast = (bytes[at] & 1) !== 0;
+      hardware.received(wireBytes - FCS_BYTES, multicast && isBroadcastMac(bytes, at), multicast);
+      received++;
+      receivedBytes += total;
+      if (smallBytes !== 0 && wireBytes <= smallBytes) causes |= INT_SRPD;
+      pool.release(frame);
+    }
+    if (head !== headBefore) {
+      regs[RDH >> 2] = head;
+      stats.rxFrames += received;
+      stats.rxBytes += receivedBytes;
+      hardware.receivedTotals(received, receivedBytes);
+      const threshold = count >>> (1 + ((rctl >>> RCTL_RDMTS_SHIFT) & 3));
+      if (free <= threshold && !this.#lowTold) {
+        this.#lowTold = true;
+        causes |= INT_RXDMT0;
+      }
+      if (causes !== 0) interrupts.raise(causes);
+      interrupts.raiseRx();
+    } else if (causes !== 0) {
+      interrupts.raise(causes);
+    }
+    return i - from;
+  }
+
+  #countDrop(verdict: number): void {
+    const { stats, hardware } = this.#chip;
+    if (verdict === RX_DROP_UNICAST) stats.rxDropUnicast++;
+    else if (verdict === RX_DROP_MULTICAST) stats.rxDropMulticast++;
+    else if (verdict === RX_DROP_BROADCAST) stats.rxDropBroadcast++;
+    else if (verdict === RX_DROP_VLAN) stats.rxDropVlan++;
+    else if (verdict === RX_DROP_RUNT) {
+      stats.rxDropRunt++;
+      hardware.tooShort();
+    }
+  }
+
+  /** IPCS and TCPCS with their error bits, by RXCSUM; IXSM for what is not IP. */
+  #checksumStatus(frame: number, rxcsum: number): number {
+    const found = verifyFrame(this.#chip.pool, frame, this.#layout);
+    if (found === 0) return STATUS_IXSM;
+    let status = 0;
+    if ((rxcsum & RXCSUM_IPOFL) !== 0 && (found & CHECKED_IP) !== 0) {
+      status |= STATUS_IPCS;
+      if ((found & BAD_IP) !== 0) status |= ERROR_IPE;
+    }
+    if ((rxcsum & RXCSUM_TUOFL) !== 0 && (found & CHECKED_L4) !== 0) {
+      status |= STATUS_TCPCS;
+      if ((found & BAD_L4) !== 0) status |= ERROR_TCPE;
+    }
+    return status;
+  }
+
+  /** The packet checksum: the sum from PCSS on. Computed only for drivers that set PCSS. */
+  #packetChecksum(frame: number, start: number, total: number): number {
+    return start >= total
+      ? 0
+      : finishChecksum(sumFrame(this.#chip.pool, frame, start, total - start)) ^ 0xffff;
+  }
+
+  /**
+   * Writes bytes [done, done + size) of what the guest is to see: the frame without the `cut` bytes behind its addresses, padding, FCS. False when the
+   * buffer is not RAM.
+   */
+  #store(frame: number, done: number, cut: number, total: number, address: number, size: number): boolean {
+    const { memory, pool } = this.#chip;
+    if (!memory.covers(address, size, DMA_WRITE)) return false;
+    const t = pool.table;
+    let position = done;
+    const end = done + size;
+    const content = total - cut;
+    // `skip` counts from the frame's first byte, with the tag.
+    let skip = position < ADDRESSES_BYTES ? position : position + cut;
+    let segmentStart = 0;
+    for (let s = frame; s !== 0 && position < end && position < content; s = t[s + NEXT]) {
+      const segmentEnd = segmentStart + t[s + LENGTH];
+      while (skip < segmentEnd && position < end && position < content) {
+        let part = Math.min(segmentEnd - skip, end - position, content - position);
+        if (cut !== 0 && position < ADDRESSES_BYTES) part = Math.min(part, ADDRESSES_BYTES - position);
+        const region = t[s + REGION];
+        const from = t[s + OFFSET] + skip - segmentStart;
+        const source = pool.regions[region];
+        const to = memory.translate(address + position - done, part, DMA_WRITE);
+        if (from + part > source.length) {
+          // Borrowed memory that was taken away reads as zeros.
+          if (!memory.clear(address + position - done, part)) return false;
+        } else if (to >= 0) {
+          copyRun(source, pool.words[region], from, memory.bytes, memory.words, to, part);
+        } else if (!memory.write(address + position - done, source, from, part)) {
+          return false;
+        }
+        position += part;
+        skip = position < ADDRESSES_BYTES ? position : position + cut;
+      }
+      segmentStart = segmentEnd;
+    }
+    return position >= end || memory.write(address + position - done, this.#zeros, 0, end - position);
+  }
+}

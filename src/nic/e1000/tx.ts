@@ -1,0 +1,683 @@
+/**
+ * Transmit (8254x manual, sections 3.3 to 3.5): from descriptors in guest RAM to frames on the port.
+ *
+ *   TDT written → walk the ring from the head → frame by frame into a batch → port.send → write DD back, in ring order → TXDW
+ *
+ * A descriptor is legacy, data or context. The parts of a frame (up to EOP) are collected as addresses and lengths. A short frame is copied into a
+ * slot; of a longer one the first PRIVATE_BYTES are copied and the rest is borrowed from guest RAM, so that the guest cannot change headers under a
+ * decision and a 64 KiB segment costs no copy. Its descriptors are completed when the frame's last holder lets go of it, and completion keeps the ring's
+ * order: `#done` never passes a frame that is still lent. TDH tells `#done`, as drivers that poll TDH expect.
+ *
+ * Frames wait in the ring. When the port takes less than all, what is left of the batch (at most BATCH frames) stays here and
+ * the walk stops until `peerReady`. One pass walks at most PASS_DESCRIPTORS, then goes on in the loop's next turn; a head or tail outside the ring ends it.
+ *
+ * Left out: TIPG, TXDCTL's prefetch thresholds (there is nothing to tune), packet bursting.
+ */
+
+import { copyRun } from '../../core/copy.ts';
+import type { Timer } from '../../core/loop.ts';
+import {
+  CSUM_OFFSET,
+  CSUM_START,
+  FACTS,
+  GSO_SIZE,
+  HEADER_LENGTH,
+  LENDER,
+  type Lender,
+  MAX_FRAME_BYTES,
+  OFFSET,
+  PRIVATE_BYTES,
+  TAG,
+  TOTAL,
+} from '../../core/pool.ts';
+import type { Port } from '../../core/port.ts';
+import { DMA_BOTH, DMA_READ, NOT_BORROWABLE } from '../../pci/guest-memory.ts';
+import { fromHex, toHex } from '../../wire/bytes.ts';
+import { isBroadcastMac } from '../../wire/ethernet.ts';
+import { FRAME_MIN_BYTES, HEADER_BYTES, padFrame } from '../frame-size.ts';
+import type { Chip } from './chip.ts';
+import {
+  CTRL,
+  CTRL_VME,
+  DESCRIPTOR_BYTES,
+  INT_TXD_LOW,
+  INT_TXDW,
+  INT_TXQE,
+  TCTL,
+  TCTL_EN,
+  TCTL_PSP,
+  TDBAH,
+  TDBAL,
+  TDH,
+  TDLEN,
+  TDT,
+  TXDCTL,
+} from './registers.ts';
+import type { Receiver } from './rx.ts';
+import type { SavedFrame, SavedTransmitter } from './state.ts';
+import { TxOffload } from './tx-offload.ts';
+
+const BATCH = 64;
+/** Descriptors of one pass, and of one fetch from guest RAM. */
+const PASS_DESCRIPTORS = 1024;
+/** Longest frame that is not segmented (manual, section 3.3.3). */
+const PLAIN_MAX_BYTES = 16_288;
+/** Frames up to this length are copied whole; bench/e1000-tx.ts measures where borrowing begins to pay. */
+const COPY_MAX_BYTES = 1024;
+const PARTS_MAX = 1024;
+/** More borrowed segments than this are copied together instead: native code has a limit on them. */
+const BORROWED_PARTS_MAX = 64;
+const LENT_SHIFT = 10;
+const LENT_MAX = 1 << LENT_SHIFT;
+const POOL_RETRY_NS = 1e6;
+
+const CMD_EOP = 1 << 24;
+const CMD_TSE_OR_IC = 1 << 26;
+const CMD_RS = 1 << 27;
+const CMD_DEXT = 1 << 29;
+const CMD_VLE = 1 << 30;
+const TYPE_SHIFT = 20;
+const TYPE_DATA = 1;
+const DATA_LENGTH = 0xfffff;
+const LEGACY_LENGTH = 0xffff;
+const STATUS_DD = 1;
+const STATUS_OFFSET = 12;
+
+export class Transmitter implements Lender {
+  readonly #chip: Chip;
+  readonly #receiver: Receiver;
+  readonly #offload: TxOffload;
+  /** Set by index.ts, which owns the port. */
+  port: Port | null = null;
+
+  #base = 0;
+  #count = 0;
+  /** Ring index of the next descriptor to fetch, and how many were fetched since reset (modulo 2^32). */
+  #head = 0;
+  #fetched = 0;
+  /** Ring index of the oldest descriptor not completed, and how many were completed. */
+  #done = 0;
+  #completed = 0;
+
+  /** The frame being collected: its parts, and what its first and last descriptors said. */
+  readonly #partAddress = new Float64Array(PARTS_MAX);
+  readonly #partLength = new Int32Array(PARTS_MAX);
+  #parts = 0;
+  #bytes = 0;
+  #broken = false;
+  #started = false;
+  #startedAt = 0;
+  #firstCommand = 0;
+  #firstOptions = 0;
+
+  readonly #batch = new Int32Array(BATCH);
+  /** For each frame of the batch: the count of fetched descriptors behind its last one. */
+  readonly #batchEnd = new Int32Array(BATCH);
+  #batchFrom = 0;
+  #batchTo = 0;
+  /** Not yet counted in the statistics. */
+  #newFrames = 0;
+  #newBytes = 0;
+
+  /** Frames lent and not returned, in ring order: the count of descriptors before each; and whether it came back. */
+  readonly #lentStart = new Int32Array(LENT_MAX);
+  readonly #lentBack = new Uint8Array(LENT_MAX);
+  #lentHead = 0;
+  #lentTail = 0;
+  #epoch = 0;
+  readonly #lender: number;
+
+  readonly #scratch = new Uint8Array(DESCRIPTOR_BYTES);
+  readonly #scratchWords = new Int32Array(this.#scratch.buffer);
+  #running = false;
+  #blocked = false;
+  #resumePosted = false;
+  #completePosted = false;
+  readonly #retry: Timer;
+  readonly #resume: () => void;
+  readonly #completeLater: () => void;
+
+  constructor(chip: Chip, receiver: Receiver) {
+    this.#chip = chip;
+    this.#receiver = receiver;
+    this.#offload = new TxOffload(chip);
+    this.#lender = chip.pool.addLender(this);
+    this.#retry = chip.loop.timer(() => this.run());
+    this.#resume = () => {
+      this.#resumePosted = false;
+      this.run();
+    };
+    this.#completeLater = () => {
+      this.#completePosted = false;
+      this.#complete();
+    };
+  }
+
+  // Registers.
+
+  /** TDBAL, TDBAH or TDLEN was written. */
+  ringMoved(): void {
+    const regs = this.#chip.regs;
+    this.#base = (regs[TDBAH >> 2] >>> 0) * 2 ** 32 + (regs[TDBAL >> 2] >>> 0);
+    this.#count = regs[TDLEN >> 2] >>> 4;
+  }
+
+  /** TDH was written: software sets the head, with the transmitter off. */
+  headMoved(value: number): void {
+    this.#abandon();
+    this.#head = value;
+    this.#done = value;
+    this.#chip.regs[TDH >> 2] = value;
+  }
+
+  reset(): void {
+    this.#abandon();
+    this.#retry.cancel();
+    this.#head = 0;
+    this.#done = 0;
+    this.#offload.reset();
+    this.ringMoved();
+  }
+
+  /** Forgets what is collected, unsent and lent. */
+  #abandon(): void {
+    this.#chip.pool.releaseAll(this.#batch, this.#batchFrom, this.#batchTo);
+    this.#batchFrom = 0;
+    this.#batchTo = 0;
+    this.#blocked = false;
+    this.#dropParts();
+    this.#epoch = (this.#epoch + 1) & 0xfffff;
+    this.#lentHead = 0;
+    this.#lentTail = 0;
+    this.#completed = this.#fetched;
+  }
+
+  close(): void {
+    this.#abandon();
+    this.#retry.cancel();
+    this.#count = 0;
+    this.#chip.pool.removeLender(this.#lender);
+  }
+
+  get enabled(): boolean {
+    return this.#count !== 0 && (this.#chip.regs[TCTL >> 2] & TCTL_EN) !== 0 && this.#chip.dmaEnabled;
+  }
+
+  /** The peer can take frames again. */
+  peerReady(): void {
+    if (!this.#blocked) return;
+    this.#blocked = false;
+    this.run();
+  }
+
+  // The walk.
+
+  /** Sends what the ring holds, as far as the port and this pass's budget go. */
+  run(): void {
+    if (this.#running || this.#blocked || !this.enabled) return;
+    const tail = this.#chip.regs[TDT >> 2];
+    if (this.#head === tail && this.#batchFrom === this.#batchTo) return;
+    if (this.#head >= this.#count || tail >= this.#count) {
+      this.#chip.stats.txBadRing++;
+      return;
+    }
+    this.#running = true;
+    try {
+      if (this.#flush()) this.#walk();
+    } finally {
+      this.#running = false;
+    }
+    this.#complete();
+  }
+
+  #walk(): void {
+    const chip = this.#chip;
+    const { regs, memory } = chip;
+    let budget = PASS_DESCRIPTORS;
+    for (;;) {
+      // Read again: the frames just sent may have led to a doorbell.
+      const tail = regs[TDT >> 2];
+      const head = this.#head;
+      if (head === tail || head >= this.#count || tail >= this.#count || !this.enabled) break;
+      if (budget === 0) {
+        this.#resumeNextTurn();
+        break;
+      }
+      const run = Math.min(budget, (tail > head ? tail : this.#count) - head);
+      const at = memory.translate(this.#base + DESCRIPTOR_BYTES * head, DESCRIPTOR_BYTES * run, DMA_READ);
+      const walked = at >= 0 ? this.#walkRun(memory.words, at >> 2, run) : this.#walkOne();
+      if (walked < 0) break;
+      budget -= walked;
+    }
+    this.#flush();
+  }
+
+  #resumeNextTurn(): void {
+    if (this.#resumePosted) return;
+    this.#resumePosted = true;
+    this.#chip.loop.post(this.#resume);
+  }
+
+  /** Descriptors that lie one behind the other in `words`. Returns how many were walked, or -1 to stop. */
+  #walkRun(words: Int32Array, at: number, run: number): number {
+    for (let i = 0; i < run; i++, at += 4) {
+      if (!this.#descriptor(words, at)) return -1;
+      this.#fetched = (this.#fetched + 1) | 0;
+      if (++this.#head === this.#count) this.#head = 0;
+      if (!this.#started) {
+        if (this.#batchTo === BATCH && !this.#flush()) return -1;
+      }
+    }
+    return run;
+  }
+
+  /** One descriptor of a ring that does not lie in one mapped range. */
+  #walkOne(): number {
+    const address = this.#base + DESCRIPTOR_BYTES * this.#head;
+    if (!this.#chip.memory.read(address, this.#scratch, 0, DESCRIPTOR_BYTES)) {
+      this.#chip.stats.txBadRing++;
+      return -1;
+    }
+    return this.#walkRun(this.#scratchWords, 0, 1);
+  }
+
+  /** Takes one descriptor; false: no frame could be allocated, try this descriptor again later. */
+  #descriptor(words: Int32Array, at: number): boolean {
+    const command = words[at + 2];
+    let length: number;
+    if ((command & CMD_DEXT) === 0) {
+      length = command & LEGACY_LENGTH;
+    } else {
+      const type = (command >>> TYPE_SHIFT) & 15;
+      if (type === 0) {
+        this.#offload.setContext(words[at], words[at + 1], command, words[at + 3]);
+        return true;
+      }
+      if (type !== TYPE_DATA) {
+        this.#chip.stats.txBadDescriptor++;
+        return true;
+      }
+      length = command & DATA_LENGTH;
+    }
+    const address = (words[at + 1] >>> 0) * 4294967296 + (words[at] >>> 0);
+    const options = words[at + 3];
+    if (!this.#started) {
+      if (
+        (command & (CMD_EOP | CMD_TSE_OR_IC | CMD_VLE)) === CMD_EOP &&
+        length <= COPY_MAX_BYTES &&
+        length >= HEADER_BYTES
+      ) {
+        return this.#wholeFrame(address, length, command, options);
+      }
+      this.#started = true;
+      this.#startedAt = this.#fetched;
+      this.#firstCommand = command;
+      this.#firstOptions = options;
+    }
+    const parts = this.#parts;
+    if (length !== 0) {
+      // Merges with the part before where it goes on in memory: fewer segments for everybody behind.
+      if (parts !== 0 && this.#partAddress[parts - 1] + this.#partLength[parts - 1] === address) {
+        this.#partLength[parts - 1] += length;
+        this.#bytes += length;
+      } else if (parts === PARTS_MAX || this.#bytes > MAX_FRAME_BYTES) {
+        this.#broken = true;
+      } else {
+        this.#partAddress[parts] = address;
+        this.#partLength[parts] = length;
+        this.#parts = parts + 1;
+        this.#bytes += length;
+      }
+    }
+    if ((command & CMD_EOP) === 0) return true;
+    if (!this.#finishFrame(command, options)) {
+      // The last part comes again with its descriptor.
+      this.#unmerge(length);
+      return false;
+    }
+    this.#dropParts();
+    return true;
+  }
+
+  /** Takes the last `length` bytes off the collected parts. */
+  #unmerge(length: number): void {
+    if (length === 0 || this.#broken) return;
+    const last = this.#parts - 1;
+    this.#bytes -= length;
+    this.#partLength[last] -= length;
+    if (this.#partLength[last] === 0) this.#parts = last;
+    if (this.#parts === 0 && this.#startedAt === this.#fetched) this.#started = false;
+  }
+
+  #dropParts(): void {
+    this.#parts = 0;
+    this.#bytes = 0;
+    this.#broken = false;
+    this.#started = false;
+  }
+
+  #poolExhausted(): false {
+    this.#chip.stats.txPoolExhausted++;
+    if (!this.#retry.armed) this.#retry.armIn(POOL_RETRY_NS);
+    return false;
+  }
+
+  /** The most common case: a short frame in one descriptor, without offload by legacy or TSE bits. */
+  #wholeFrame(address: number, length: number, command: number, options: number): boolean {
+    const { pool, memory, stats } = this.#chip;
+    const frame = pool.alloc(length);
+    if (frame === 0) return this.#poolExhausted();
+    const slot = pool.table[frame + OFFSET];
+    const at = memory.translate(address, length, DMA_READ);
+    if (at >= 0) {
+      copyRun(memory.bytes, memory.words, at, pool.bytes, pool.words[0], slot, length);
+    } else if (!memory.read(address, pool.bytes, slot, length)) {
+      stats.txDropBadAddress++;
+      pool.release(frame);
+      return true;
+    }
+    pool.setLength(frame, length);
+    if ((command & CMD_DEXT) !== 0 && (options & 0x300) !== 0)
+      this.#offload.checksums(frame, length, options, 0);
+    this.#enqueue(frame, length);
+    return true;
+  }
+
+  /** At EOP: builds the frame from its parts. False: no frame could be allocated; nothing has changed. */
+  #finishFrame(command: number, options: number): boolean {
+    const { stats, regs, pool } = this.#chip;
+    const bytes = this.#bytes;
+    const extended = (this.#firstCommand & CMD_DEXT) !== 0;
+    const segment = extended && (this.#firstCommand & CMD_TSE_OR_IC) !== 0 && this.#offload.canSegment(bytes);
+    if (bytes < HEADER_BYTES) {
+      stats.txDropRunt++;
+      return true;
+    }
+    if (this.#broken || bytes > MAX_FRAME_BYTES - 4 || (!segment && bytes > PLAIN_MAX_BYTES)) {
+      stats.txDropTooLong++;
+      return true;
+    }
+    const tagged = (command & CMD_VLE) !== 0 && (regs[CTRL >> 2] & CTRL_VME) !== 0;
+    const shift = tagged ? 4 : 0;
+    let frame = this.#gather(
+      bytes,
+      shift,
+      bytes > COPY_MAX_BYTES && this.#lentTail - this.#lentHead < LENT_MAX,
+    );
+    if (frame === NOT_BORROWABLE) frame = this.#gather(bytes, shift, false);
+    if (frame === 0) return this.#poolExhausted();
+    if (frame === NOT_BORROWABLE) {
+      stats.txDropBadAddress++;
+      return true;
+    }
+    if (tagged) this.#offload.insertTag(frame, options >>> 16);
+    if (segment) this.#offload.segment(frame, shift);
+    else if (extended) this.#offload.checksums(frame, bytes + shift, this.#firstOptions, shift);
+    else if ((command & CMD_TSE_OR_IC) !== 0)
+      this.#offload.legacyChecksum(frame, bytes + shift, command, options, shift);
+    if (pool.table[frame + LENDER] !== 0) {
+      const tag = this.#lentTail & (LENT_MAX - 1);
+      this.#lentStart[tag] = this.#startedAt;
+      this.#lentBack[tag] = 0;
+      this.#lentTail = (this.#lentTail + 1) | 0;
+      pool.table[frame + TAG] = (this.#epoch << LENT_SHIFT) | tag;
+      stats.txBorrowed++;
+    }
+    this.#enqueue(frame, bytes + shift);
+    return true;
+  }
+
+  /**
+   * The frame with the collected bytes, and with a gap of `shift` bytes behind the two addresses. With `borrow` only its head is copied. Returns 0 when
+   * the pool is exhausted, NOT_BORROWABLE when an address is not RAM, or not RAM that can be borrowed.
+   */
+  #gather(bytes: number, shift: number, borrow: boolean): number {
+    const { pool, memory } = this.#chip;
+    const head = borrow ? PRIVATE_BYTES : bytes;
+    const frame = pool.alloc(head + shift);
+    if (frame === 0) return 0;
+    const slot = pool.table[frame + OFFSET];
+    let copied = 0;
+    let part = 0;
+    let within = 0;
+    while (copied < head) {
+      const length = this.#partLength[part] - within;
+      let size = Math.min(length, head - copied);
+      // The addresses go in front of the gap, the rest behind it.
+      if (shift !== 0 && copied < 12) size = Math.min(size, 12 - copied);
+      const to = slot + copied + (copied >= 12 ? shift : 0);
+      const address = this.#partAddress[part] + within;
+      const at = memory.translate(address, size, DMA_READ);
+      if (at >= 0) {
+        copyRun(memory.bytes, memory.words, at, pool.bytes, pool.words[0], to, size);
+      } else if (!memory.read(address, pool.bytes, to, size)) {
+        pool.release(frame);
+        return NOT_BORROWABLE;
+      }
+      copied += size;
+      within += size;
+      if (within === this.#partLength[part]) {
+        part++;
+        within = 0;
+      }
+    }
+    pool.setLength(frame, head + shift);
+    if (!borrow) return frame;
+    if (this.#parts - part > BORROWED_PARTS_MAX) {
+      pool.release(frame);
+      return NOT_BORROWABLE;
+    }
+    let tail = frame;
+    for (; part < this.#parts; part++, within = 0) {
+      tail = memory.borrow(frame, tail, this.#partAddress[part] + within, this.#partLength[part] - within);
+      if (tail <= 0) {
+        // No RAM, remote RAM or no record: whoever copies finds out which.
+        pool.release(frame);
+        return NOT_BORROWABLE;
+      }
+    }
+    pool.table[frame + LENDER] = this.#lender;
+    pool.table[frame + TAG] = -1;
+    return frame;
+  }
+
+  #enqueue(frame: number, bytes: number): void {
+    const { pool, regs, hardware } = this.#chip;
+    const t = pool.table;
+    if (bytes < FRAME_MIN_BYTES && (regs[TCTL >> 2] & TCTL_PSP) !== 0) padFrame(pool, frame);
+    const slot = t[frame + OFFSET];
+    const multicast = (pool.bytes[slot] & 1) !== 0;
+    const broadcast = multicast && isBroadcastMac(pool.bytes, slot);
+    const segmentBytes = t[frame + FACTS] > 0xff ? t[frame + GSO_SIZE] : 0;
+    if (segmentBytes === 0) {
+      const total = t[frame + TOTAL];
+      hardware.sent(total, broadcast, multicast);
+      this.#newFrames++;
+      this.#newBytes += total;
+    } else {
+      const header = t[frame + HEADER_LENGTH];
+      const payload = bytes - header;
+      const segments = Math.ceil(payload / segmentBytes);
+      hardware.sent(header + segmentBytes, broadcast, multicast, segments - 1);
+      hardware.sent(header + payload - (segments - 1) * segmentBytes, broadcast, multicast);
+      hardware.segmentation();
+      this.#newFrames += segments;
+      this.#newBytes += payload + segments * header;
+    }
+    this.#batch[this.#batchTo] = frame;
+    this.#batchEnd[this.#batchTo] = (this.#fetched + 1) | 0;
+    this.#batchTo++;
+  }
+
+  // Handing on.
+
+  /** Offers the batch to the port, or to the receiver in loopback. True when nothing is left of it. */
+  #flush(): boolean {
+    const from = this.#batchFrom;
+    const to = this.#batchTo;
+    if (from === to) return true;
+    const { stats, hardware, loopback } = this.#chip;
+    if (this.#newFrames !== 0) {
+      stats.txFrames += this.#newFrames;
+      stats.txBytes += this.#newBytes;
+      hardware.sentTotals(this.#newFrames, this.#newBytes);
+      this.#newFrames = 0;
+      this.#newBytes = 0;
+    }
+    const port = this.port;
+    let taken = to - from;
+    if (loopback || port === null) this.#receiver.loopBack(this.#batch, from, to);
+    else taken = port.send(this.#batch, from, to);
+    if (taken < to - from) {
+      this.#batchFrom = from + taken;
+      this.#blocked = true;
+      return false;
+    }
+    this.#batchFrom = 0;
+    this.#batchTo = 0;
+    return true;
+  }
+
+  /** The last holder of a lent frame released it. */
+  returned(tag: number): void {
+    if (tag >>> LENT_SHIFT !== this.#epoch) return;
+    this.#lentBack[tag & (LENT_MAX - 1)] = 1;
+    if (this.#running || this.#completePosted) return;
+    this.#completePosted = true;
+    this.#chip.loop.post(this.#completeLater);
+  }
+
+  /** Writes DD back as far as frames are gone, tells TDH and raises the interrupt. */
+  #complete(): void {
+    while (this.#lentHead !== this.#lentTail && this.#lentBack[this.#lentHead & (LENT_MAX - 1)] !== 0) {
+      this.#lentHead = (this.#lentHead + 1) | 0;
+    }
+    let limit = this.#started ? this.#startedAt : this.#fetched;
+    if (this.#batchFrom !== this.#batchTo) {
+      limit = this.#batchFrom === 0 ? this.#completed : this.#batchEnd[this.#batchFrom - 1];
+    }
+    if (this.#lentHead !== this.#lentTail) {
+      const lent = this.#lentStart[this.#lentHead & (LENT_MAX - 1)];
+      if (((lent - limit) | 0) < 0) limit = lent;
+    }
+    let left = (limit - this.#completed) | 0;
+    if (left <= 0 || this.#count === 0) return;
+    this.#completed = limit;
+    const { memory, regs, interrupts } = this.#chip;
+    let seen = 0;
+    while (left > 0) {
+      if (this.#done >= this.#count) this.#done = 0;
+      let run = Math.min(left, this.#count - this.#done);
+      const address = this.#base + DESCRIPTOR_BYTES * this.#done;
+      const at = memory.translate(address, DESCRIPTOR_BYTES * run, DMA_BOTH);
+      if (at >= 0) {
+        seen |= writeBack(memory.words, at >> 2, run);
+      } else {
+        run = 1;
+        if (memory.read(address, this.#scratch, 0, DESCRIPTOR_BYTES)) {
+          seen |= writeBack(this.#scratchWords, 0, 1);
+          memory.write(address + STATUS_OFFSET, this.#scratch, STATUS_OFFSET, 4);
+        }
+      }
+      left -= run;
+      this.#done += run;
+    }
+    if (this.#done === this.#count) this.#done = 0;
+    regs[TDH >> 2] = this.#done;
+    let causes = 0;
+    if (this.#done === regs[TDT >> 2]) causes |= INT_TXQE;
+    const lowThreshold = (regs[TXDCTL >> 2] >>> 25) * 8;
+    if (lowThreshold !== 0) {
+      const waiting = (regs[TDT >> 2] - this.#head + this.#count) % this.#count;
+      if (waiting < lowThreshold) causes |= INT_TXD_LOW;
+    }
+    if (seen === REPORT_DELAYED) interrupts.raiseTxDelayed();
+    else if (seen !== 0) causes |= INT_TXDW;
+    if (causes !== 0) interrupts.raise(causes);
+  }
+
+  // Save and restore.
+
+  save(): SavedTransmitter {
+    const { pool } = this.#chip;
+    const frames: SavedFrame[] = [];
+    for (let i = this.#batchFrom; i < this.#batchTo; i++) {
+      const frame = this.#batch[i];
+      const facts = FACT_WORDS.map((word) =>
+        pool.table[frame + FACTS] === 0 ? 0 : pool.table[frame + word],
+      );
+      frames.push({
+        bytes: toHex(pool.toBytes(frame)),
+        facts,
+        end: (this.#batchEnd[i] - this.#completed) | 0,
+      });
+    }
+    const list = Array.from({ length: this.#parts }, (_, i) => [this.#partAddress[i], this.#partLength[i]]);
+    return {
+      head: this.#head,
+      done: this.#done,
+      context: Object.values(this.#offload.context),
+      frames,
+      parts: !this.#started
+        ? null
+        : {
+            list,
+            startedAt: (this.#startedAt - this.#completed) | 0,
+            command: this.#firstCommand,
+            options: this.#firstOptions,
+            broken: this.#broken,
+          },
+    };
+  }
+
+  /** Takes a saved state whose shape was checked; registers are restored before. Frames go on waiting as far as the pool has room. */
+  load(state: SavedTransmitter): void {
+    const { pool } = this.#chip;
+    this.reset();
+    this.#head = state.head;
+    this.#done = state.done;
+    this.#completed = 0;
+    this.#fetched = this.#count === 0 ? 0 : (state.head - state.done + this.#count) % this.#count;
+    this.#chip.regs[TDH >> 2] = state.done;
+    this.#offload.load(state.context);
+    for (const saved of state.frames) {
+      const bytes = fromHex(saved.bytes);
+      const frame = bytes === null ? 0 : pool.from(bytes);
+      if (frame === 0) continue;
+      for (const [i, word] of FACT_WORDS.entries()) pool.table[frame + word] = saved.facts[i];
+      this.#batch[this.#batchTo] = frame;
+      this.#batchEnd[this.#batchTo] = Math.min(saved.end, this.#fetched);
+      this.#batchTo++;
+    }
+    const parts = state.parts;
+    if (parts === null) return;
+    this.#started = true;
+    this.#startedAt = Math.min(parts.startedAt, this.#fetched);
+    this.#firstCommand = parts.command;
+    this.#firstOptions = parts.options;
+    this.#broken = parts.broken;
+    for (const [address, length] of parts.list) {
+      this.#partAddress[this.#parts] = address;
+      this.#partLength[this.#parts] = length;
+      this.#parts++;
+      this.#bytes += length;
+    }
+  }
+}
+
+const FACT_WORDS = [FACTS, GSO_SIZE, HEADER_LENGTH, CSUM_START, CSUM_OFFSET];
+
+const REPORT_DELAYED = 1;
+const REPORT_NOW = 2;
+
+/** Sets DD in the descriptors that ask for a report (RS). Returns whether any did, REPORT_* or-ed. */
+function writeBack(words: Int32Array, at: number, run: number): number {
+  let seen = 0;
+  for (const end = at + 4 * run; at < end; at += 4) {
+    const command = words[at + 2];
+    if ((command & CMD_RS) === 0) continue;
+    words[at + 3] |= STATUS_DD;
+    seen |= command < 0 ? REPORT_DELAYED : REPORT_NOW;
+  }
+  return seen;
+}
