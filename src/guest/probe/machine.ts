@@ -1,0 +1,96 @@
+/**
+ * The machine around the probe's NIC: RAM and interrupts, no CPU. RAM is two ranges: the driver's rings and receive buffers (GuestRam, from
+ * address 0), and the guest's packet buffers, a FramePool of the guest's own at PACKETS_ADDRESS.
+ *
+ * An interrupt never runs the driver inside the device's call: a CPU takes it after the instruction, so it is a task for the loop's next
+ * turn. INTx is a level: as long as it stands after the driver looked, the driver looks again, a bounded number of times a turn.
+ */
+
+import type { Random } from '../../core/clock.ts';
+import { InvariantError } from '../../core/errors.ts';
+import type { Logger } from '../../core/log.ts';
+import type { Loop } from '../../core/loop.ts';
+import { FramePool } from '../../core/pool.ts';
+import type { DeviceHost } from '../../pci/device-host.ts';
+import { GuestMemory } from '../../pci/guest-memory.ts';
+import { GuestRam } from '../driver/guest-ram.ts';
+
+export interface MachineOptions {
+  loop: Loop;
+  /** The network's pool, which the NIC takes its frames from. */
+  pool: FramePool;
+  random: Random;
+  log: Logger;
+  /** RAM for rings and receive buffers; default 2 MiB. */
+  ramBytes?: number;
+  /** Packet buffers of 2 KiB and of 72 KiB; default 1536 and 64, 7.6 MiB together. */
+  smallBuffers?: number;
+  largeBuffers?: number;
+  /** The packet buffers throw on use after release. */
+  debug?: boolean;
+}
+
+const RAM_BYTES = 2 << 20;
+/** Above any RAM a driver lays out, and below 4 GiB for devices with 32-bit DMA. */
+const PACKETS_ADDRESS = 0x1000_0000;
+
+export class ProbeMachine implements DeviceHost {
+  readonly memory: GuestMemory;
+  readonly loop: Loop;
+  readonly random: Random;
+  readonly log: Logger;
+  readonly ram: GuestRam;
+  /** The guest's packet buffers, and the guest address of their first byte. */
+  readonly packets: FramePool;
+  readonly packetsAddress = PACKETS_ADDRESS;
+  /** The driver's interrupt handler. */
+  onInterrupt: (() => void) | null = null;
+  interrupts = 0;
+
+  #level = false;
+  #posted = false;
+  readonly #service: () => void;
+
+  constructor(options: MachineOptions) {
+    this.loop = options.loop;
+    this.random = options.random;
+    this.log = options.log;
+    this.ram = new GuestRam(options.ramBytes ?? RAM_BYTES);
+    this.packets = new FramePool({
+      smallSlots: options.smallBuffers ?? 1536,
+      largeSlots: options.largeBuffers ?? 64,
+      bareRecords: 16,
+      debug: options.debug ?? false,
+    });
+    this.memory = new GuestMemory(options.pool);
+    const laid = this.memory.add(0, this.ram.bytes) && this.memory.add(PACKETS_ADDRESS, this.packets.bytes);
+    if (!laid) throw new InvariantError('the ranges of the probe machine overlap');
+    this.#service = () => {
+      this.#posted = false;
+      this.interrupts++;
+      this.onInterrupt?.();
+      if (this.#level) this.#post();
+    };
+  }
+
+  setIntx(level: boolean): void {
+    this.#level = level;
+    if (level) this.#post();
+  }
+
+  signalMsi(): void {
+    this.#post();
+  }
+
+  #post(): void {
+    if (this.#posted || this.onInterrupt === null) return;
+    this.#posted = true;
+    this.loop.post(this.#service);
+  }
+
+  /** After the NIC was closed. */
+  close(): void {
+    this.onInterrupt = null;
+    this.memory.removeAll();
+  }
+}

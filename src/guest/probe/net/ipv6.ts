@@ -1,0 +1,466 @@
+/**
+ * IPv6 (RFC 8200) as the probe speaks it: sending with source selection and next hop, receiving, and the host's part of ICMPv6 (RFC 4443). Addresses,
+ * routers and neighbours are slaac.ts's and neighbours.ts's business. No fragments (counted and dropped), no extension headers of our own;
+ * those of others are walked and ignored. Of RFC 6724 source selection two rules are left: same scope, else the newest global address.
+ */
+
+import { copyBytes, equalBytes } from '../../../wire/bytes.ts';
+import { pseudoSumV6 } from '../../../wire/checksum.ts';
+import { ETH_HEADER_BYTES, ETHERTYPE_IPV6 } from '../../../wire/ethernet.ts';
+import {
+  ICMPV6_ADMIN_PROHIBITED,
+  ICMPV6_ECHO_REPLY,
+  ICMPV6_ECHO_REQUEST,
+  ICMPV6_HEADER_BYTES,
+  ICMPV6_NEIGHBOR_ADVERTISEMENT,
+  ICMPV6_NEIGHBOR_SOLICITATION,
+  ICMPV6_PACKET_TOO_BIG,
+  ICMPV6_PORT_UNREACHABLE,
+  ICMPV6_ROUTER_ADVERTISEMENT,
+  ICMPV6_TIME_EXCEEDED,
+  ICMPV6_UNREACHABLE,
+  Icmpv6Message,
+  mayAnswerWithIcmpv6Error,
+  setIcmpv6Checksum,
+  writeIcmpv6,
+  writeIcmpv6Error,
+} from '../../../wire/icmpv6.ts';
+import {
+  IP_PROTOCOL_ICMPV6,
+  IPV6_ADDRESS_BYTES,
+  IPV6_DST,
+  IPV6_HEADER_BYTES,
+  IPV6_SRC,
+  Ipv6Header,
+  isMulticastIpv6,
+  isUnspecifiedIpv6,
+  writeIpv6,
+  writeIpv6GroupMac,
+} from '../../../wire/ipv6.ts';
+import {
+  NA_OVERRIDE,
+  NA_SOLICITED,
+  NDP_HOP_LIMIT,
+  NeighborMessage,
+  writeNeighborAdvertisement,
+  writeNeighborSolicitation,
+  writeRouterSolicitation,
+} from '../../../wire/ndp.ts';
+import { parseRouterAdvertisement } from '../../../wire/ra.ts';
+import type { Interface } from './interface.ts';
+import { type Neighbour, type NeighbourOwner, Neighbours } from './neighbours.ts';
+import type { IpLayer, IpProblem, Packet, Transport } from './packet.ts';
+import { ALL_NODES, ALL_ROUTERS, Slaac, solicitedNode, UNSPECIFIED } from './slaac.ts';
+
+const HOP_LIMIT = 64;
+const ERRORS_PER_SECOND = 20;
+
+export interface Ipv6Hooks {
+  transport(protocol: number): Transport | null;
+  echoReply(packet: Packet, id: number, sequence: number): void;
+  unresolved(remote: Uint8Array): void;
+  resolved(entry: Neighbour): void;
+}
+
+export class Ipv6 implements IpLayer, NeighbourOwner {
+  readonly neighbours: Neighbours;
+  readonly addresses: Slaac;
+
+  readonly #interface: Interface;
+  readonly #hooks: Ipv6Hooks;
+  readonly #header = new Ipv6Header();
+  readonly #icmp = new Icmpv6Message();
+  readonly #neighbor = new NeighborMessage();
+  readonly #groupMac = new Uint8Array(6);
+  readonly #remote = new Uint8Array(IPV6_ADDRESS_BYTES);
+  #errorSecond = -1;
+  #errors = 0;
+  // The packet under way.
+  #frame = 0;
+  readonly #dst = new Uint8Array(IPV6_ADDRESS_BYTES);
+  #src: Uint8Array = UNSPECIFIED;
+  #protocol = 0;
+  #hopLimit = HOP_LIMIT;
+
+  constructor(iface: Interface, hooks: Ipv6Hooks) {
+    this.#interface = iface;
+    this.#hooks = hooks;
+    this.neighbours = new Neighbours(iface.loop, IPV6_ADDRESS_BYTES, this);
+    this.addresses = new Slaac(iface.loop, iface.mac, {
+      solicitRouters: () => this.#solicitRouters(),
+      probe: (address) => this.#probe(address),
+      mtu: (bytes) => {
+        if (bytes >= 1280 && bytes <= 1500) iface.mtuBytes = bytes;
+      },
+    });
+  }
+
+  get ready(): boolean {
+    return this.addresses.globalAddress !== null;
+  }
+
+  get payloadMaxBytes(): number {
+    return this.#interface.mtuBytes - IPV6_HEADER_BYTES;
+  }
+
+  // Sending.
+
+  begin(
+    remote: Uint8Array,
+    remoteOffset: number,
+    protocol: number,
+    payloadBytes = this.payloadMaxBytes,
+  ): number {
+    return this.#begin(remote, remoteOffset, protocol, null, HOP_LIMIT, payloadBytes);
+  }
+
+  #begin(
+    remote: Uint8Array,
+    remoteOffset: number,
+    protocol: number,
+    src: Uint8Array | null,
+    hopLimit: number,
+    payloadBytes: number,
+  ): number {
+    const frame = this.#interface.begin(IPV6_HEADER_BYTES + payloadBytes);
+    if (frame < 0) return -1;
+    this.#frame = frame;
+    copyBytes(this.#dst, 0, remote, remoteOffset, IPV6_ADDRESS_BYTES);
+    this.#src = src ?? this.addresses.sourceFor(this.#dst) ?? UNSPECIFIED;
+    this.#protocol = protocol;
+    this.#hopLimit = hopLimit;
+    return frame + ETH_HEADER_BYTES + IPV6_HEADER_BYTES;
+  }
+
+  pseudoSum(length: number): number {
+    return pseudoSumV6(this.#src, 0, this.#dst, 0, this.#protocol, length);
+  }
+
+  end(payloadBytes: number): void {
+    const iface = this.#interface;
+    const memory = iface.memory;
+    const frame = this.#frame;
+    const dst = this.#dst;
+    const total = IPV6_HEADER_BYTES + payloadBytes;
+    if (total > iface.mtuBytes) {
+      iface.stats.txDropTooLong++;
+      return;
+    }
+    if (this.#src === UNSPECIFIED && this.#hopLimit !== NDP_HOP_LIMIT) {
+      iface.stats.txDropNoRoute++;
+      return;
+    }
+    const ip = frame + ETH_HEADER_BYTES;
+    writeIpv6(memory, ip, payloadBytes, this.#protocol, this.#hopLimit, this.#src, 0, dst, 0);
+    if (isMulticastIpv6(dst, 0)) {
+      writeIpv6GroupMac(this.#groupMac, 0, dst, 0);
+      iface.send(frame, this.#groupMac, 0, ETHERTYPE_IPV6, total);
+      return;
+    }
+    const hop = this.addresses.nextHop(dst);
+    if (hop === null) {
+      iface.stats.txDropNoRoute++;
+      return;
+    }
+    const neighbour = this.neighbours.find(hop, 0);
+    if (neighbour?.known) {
+      iface.send(frame, neighbour.mac, 0, ETHERTYPE_IPV6, total);
+      this.neighbours.use(hop, 0);
+      return;
+    }
+    // Soliciting writes a frame of its own to the reserved place: keep this one first.
+    const held = memory.slice(frame, frame + ETH_HEADER_BYTES + total);
+    copyBytes(held, 6, iface.mac, 0, 6);
+    held[12] = ETHERTYPE_IPV6 >>> 8;
+    held[13] = ETHERTYPE_IPV6 & 0xff;
+    iface.stats.txDropUnresolved += this.neighbours.hold(this.neighbours.use(hop, 0), held);
+  }
+
+  hop(remote: Uint8Array): Neighbour | null {
+    const hop = this.addresses.nextHop(remote);
+    return hop === null ? null : this.neighbours.use(hop, 0);
+  }
+
+  sourceFor(remote: Uint8Array): Uint8Array | null {
+    return this.addresses.nextHop(remote) === null ? null : this.addresses.sourceFor(remote);
+  }
+
+  /** Sends the ICMPv6 message of `length` bytes that lies at `at`, as `#begin` returned it. */
+  #endIcmp(at: number, length: number): void {
+    const memory = this.#interface.memory;
+    // The checksum needs both addresses in place.
+    const ip = at - IPV6_HEADER_BYTES;
+    writeIpv6(memory, ip, length, IP_PROTOCOL_ICMPV6, this.#hopLimit, this.#src, 0, this.#dst, 0);
+    setIcmpv6Checksum(memory, at, length, ip);
+    this.end(length);
+  }
+
+  /** Writes an echo request's header for `dataBytes` that lie behind it and sends it; begun by `begin`. */
+  sendEcho(at: number, type: number, id: number, sequence: number, dataBytes: number): void {
+    writeIcmpv6(this.#interface.memory, at, type, 0, ((id << 16) | sequence) >>> 0);
+    this.#endIcmp(at, ICMPV6_HEADER_BYTES + dataBytes);
+  }
+
+  // Neighbour and router discovery.
+
+  solicit(entry: Neighbour): void {
+    const { addresses } = this;
+    const src = addresses.sourceFor(entry.address);
+    if (src === null) return;
+    const to = entry.known ? entry.address : solicitedNode(entry.address);
+    const at = this.#begin(to, 0, IP_PROTOCOL_ICMPV6, src, NDP_HOP_LIMIT, 64);
+    if (at < 0) return;
+    const { memory, mac } = this.#interface;
+    this.#endIcmp(at, writeNeighborSolicitation(memory, at, entry.address, 0, mac));
+  }
+
+  release(entry: Neighbour, frame: Uint8Array): void {
+    const iface = this.#interface;
+    const at = iface.begin();
+    if (at < 0) return;
+    iface.memory.set(frame, at);
+    copyBytes(iface.memory, at, entry.mac, 0, 6);
+    iface.sendFrame(at, frame.length);
+  }
+
+  resolved(entry: Neighbour): void {
+    this.#hooks.resolved(entry);
+  }
+
+  unresolved(entry: Neighbour, held: number): void {
+    this.#interface.stats.txDropUnresolved += held;
+    if (!entry.known || entry.tries > 0) this.#hooks.unresolved(entry.address);
+  }
+
+  #solicitRouters(): void {
+    const at = this.#begin(
+      ALL_ROUTERS,
+      0,
+      IP_PROTOCOL_ICMPV6,
+      this.addresses.linkLocal ?? UNSPECIFIED,
+      NDP_HOP_LIMIT,
+      64,
+    );
+    if (at < 0) return;
+    const mac = this.addresses.linkLocal === null ? null : this.#interface.mac;
+    this.#endIcmp(at, writeRouterSolicitation(this.#interface.memory, at, mac));
+  }
+
+  /** Duplicate address detection (RFC 4862 section 5.4.2): asks for the address from `::`. */
+  #probe(address: Uint8Array): void {
+    const at = this.#begin(solicitedNode(address), 0, IP_PROTOCOL_ICMPV6, UNSPECIFIED, NDP_HOP_LIMIT, 64);
+    if (at < 0) return;
+    this.#endIcmp(at, writeNeighborSolicitation(this.#interface.memory, at, address, 0, null));
+  }
+
+  #advertise(to: Uint8Array, toOffset: number, target: Uint8Array, flags: number): void {
+    const at = this.#begin(to, toOffset, IP_PROTOCOL_ICMPV6, target, NDP_HOP_LIMIT, 64);
+    if (at < 0) return;
+    const { memory, mac } = this.#interface;
+    this.#endIcmp(at, writeNeighborAdvertisement(memory, at, flags, target, 0, mac, 0));
+  }
+
+  // Receiving.
+
+  /** Checks the packet at `offset` and passes it up. `packet.bytes` and `checksumValid` are set by the caller. */
+  receive(packet: Packet, offset: number, end: number): void {
+    const bytes = packet.bytes;
+    const ip = this.#header;
+    const stats = this.#interface.stats;
+    if (!ip.parse(bytes, offset, end) || isMulticastIpv6(bytes, ip.src)) {
+      stats.rxDropMalformed++;
+      return;
+    }
+    const toGroup = isMulticastIpv6(bytes, ip.dst);
+    if (
+      !(toGroup ? this.addresses.inGroup(bytes, ip.dst) : this.addresses.isOurs(bytes, ip.dst)) ||
+      ip.routed
+    ) {
+      stats.rxDropNotForUs++;
+      return;
+    }
+    if (ip.isFragment) {
+      stats.rxDropFragment++;
+      return;
+    }
+    packet.family = 6;
+    packet.addressBytes = IPV6_ADDRESS_BYTES;
+    packet.ipOffset = offset;
+    packet.src = ip.src;
+    packet.dst = ip.dst;
+    packet.protocol = ip.protocol;
+    packet.payload = ip.payload;
+    packet.payloadEnd = ip.payloadEnd;
+    packet.hopLimit = ip.hopLimit;
+    packet.toGroup = toGroup;
+    if (ip.protocol === IP_PROTOCOL_ICMPV6) {
+      this.#receiveIcmp(packet);
+      return;
+    }
+    const transport = this.#hooks.transport(ip.protocol);
+    if (transport !== null) transport.receive(packet);
+    else stats.rxDropUnknownProtocol++;
+  }
+
+  #receiveIcmp(packet: Packet): void {
+    const { bytes } = packet;
+    const icmp = this.#icmp;
+    const stats = this.#interface.stats;
+    if (!icmp.parse(bytes, packet.payload, packet.payloadEnd)) {
+      stats.rxDropMalformed++;
+      return;
+    }
+    if (!icmp.checksumOk(bytes, packet.ipOffset)) {
+      stats.rxDropChecksum++;
+      return;
+    }
+    switch (icmp.type) {
+      case ICMPV6_ECHO_REQUEST:
+        this.#answerEcho(packet, icmp);
+        break;
+      case ICMPV6_ECHO_REPLY:
+        this.#hooks.echoReply(packet, icmp.id, icmp.sequence);
+        break;
+      case ICMPV6_NEIGHBOR_SOLICITATION:
+      case ICMPV6_NEIGHBOR_ADVERTISEMENT:
+        this.#receiveNeighbor(packet);
+        break;
+      case ICMPV6_ROUTER_ADVERTISEMENT: {
+        const ra = parseRouterAdvertisement(bytes, packet.payload, packet.payloadEnd, packet.hopLimit);
+        const src = bytes.slice(packet.src, packet.src + IPV6_ADDRESS_BYTES);
+        if (ra === null || src[0] !== 0xfe || (src[1] & 0xc0) !== 0x80) {
+          stats.rxDropMalformed++;
+          break;
+        }
+        if (ra.routerMac !== null) this.neighbours.learn(src, 0, ra.routerMac, 0, true);
+        this.addresses.advertised(src, ra);
+        break;
+      }
+      case ICMPV6_UNREACHABLE:
+      case ICMPV6_PACKET_TOO_BIG:
+      case ICMPV6_TIME_EXCEEDED:
+        this.#receiveError(packet, icmp);
+        break;
+      default:
+        stats.rxDropUnknownProtocol++;
+    }
+  }
+
+  #answerEcho(packet: Packet, icmp: Icmpv6Message): void {
+    // A tentative address does not exist yet; a request to a group goes unanswered, as with IPv4.
+    if (packet.toGroup || !this.addresses.isAssigned(packet.bytes, packet.dst)) {
+      this.#interface.stats.rxDropUnexpected++;
+      return;
+    }
+    const dataBytes = icmp.payloadEnd - icmp.payload;
+    const src = this.addresses.ownAt(packet.bytes, packet.dst);
+    const at = this.#begin(
+      packet.bytes,
+      packet.src,
+      IP_PROTOCOL_ICMPV6,
+      src,
+      HOP_LIMIT,
+      this.payloadMaxBytes,
+    );
+    if (at < 0) return;
+    copyBytes(this.#interface.memory, at + ICMPV6_HEADER_BYTES, packet.bytes, icmp.payload, dataBytes);
+    this.sendEcho(at, ICMPV6_ECHO_REPLY, icmp.id, icmp.sequence, dataBytes);
+  }
+
+  #receiveNeighbor(packet: Packet): void {
+    const { bytes } = packet;
+    const message = this.#neighbor;
+    const fromNobody = isUnspecifiedIpv6(bytes, packet.src);
+    const stats = this.#interface.stats;
+    const bad = !message.parse(bytes, packet.payload, packet.payloadEnd, packet.hopLimit);
+    // RFC 4861 section 7.1.1: from `::` only to a solicited-node group, and without a link address.
+    if (bad || (fromNobody && (!message.isSolicitation || message.linkAddress >= 0 || !packet.toGroup))) {
+      stats.rxDropMalformed++;
+      return;
+    }
+    if (!message.isSolicitation) {
+      if (this.addresses.conflict(bytes, message.target)) return;
+      if (message.linkAddress < 0) return;
+      const known = this.neighbours.find(bytes, message.target);
+      if (known === null) {
+        stats.rxDropUnexpected++;
+        return;
+      }
+      // RFC 4861 section 7.2.5: without override a different MAC for a known address is not taken over.
+      if (known.known && !message.override && !equalBytes(known.mac, 0, bytes, message.linkAddress, 6))
+        return;
+      this.neighbours.learn(bytes, message.target, bytes, message.linkAddress, false);
+      return;
+    }
+    const target = this.addresses.ownAt(bytes, message.target);
+    if (target === null) {
+      // Somebody else tests an address that we are testing too (RFC 4862 section 5.4.3).
+      if (fromNobody) this.addresses.conflict(bytes, message.target);
+      return;
+    }
+    if (fromNobody) {
+      this.#advertise(ALL_NODES, 0, target, NA_OVERRIDE);
+      return;
+    }
+    if (message.linkAddress >= 0) this.neighbours.learn(bytes, packet.src, bytes, message.linkAddress, true);
+    this.#advertise(bytes, packet.src, target, NA_SOLICITED | NA_OVERRIDE);
+  }
+
+  #receiveError(packet: Packet, icmp: Icmpv6Message): void {
+    const { bytes } = packet;
+    const quote = icmp.payload;
+    if (icmp.payloadEnd - quote < IPV6_HEADER_BYTES + 8 || bytes[quote] >>> 4 !== 6) {
+      this.#interface.stats.rxDropMalformed++;
+      return;
+    }
+    const ours = this.addresses.isAssigned(bytes, quote + IPV6_SRC);
+    const transport = ours ? this.#hooks.transport(bytes[quote + 6]) : null;
+    if (transport === null) {
+      this.#interface.stats.rxDropUnexpected++;
+      return;
+    }
+    copyBytes(this.#remote, 0, bytes, quote + IPV6_DST, IPV6_ADDRESS_BYTES);
+    const problem = problemOf(icmp.type, icmp.code);
+    transport.problem(problem, this.#remote, bytes, quote + IPV6_HEADER_BYTES, icmp.payloadEnd);
+  }
+
+  /** Nobody listens on the port of this datagram. */
+  refusePort(packet: Packet): void {
+    if (packet.toGroup || !mayAnswerWithIcmpv6Error(packet.bytes, this.#header, ICMPV6_UNREACHABLE)) return;
+    const second = Math.floor(this.#interface.loop.clock.nowNs() / 1e9);
+    if (second !== this.#errorSecond) {
+      this.#errorSecond = second;
+      this.#errors = 0;
+    }
+    if (++this.#errors > ERRORS_PER_SECOND) return;
+    const src = this.addresses.ownAt(packet.bytes, packet.dst);
+    const at = this.#begin(
+      packet.bytes,
+      packet.src,
+      IP_PROTOCOL_ICMPV6,
+      src,
+      HOP_LIMIT,
+      this.payloadMaxBytes,
+    );
+    if (at < 0) return;
+    const quoted = packet.payloadEnd - packet.ipOffset;
+    const memory = this.#interface.memory;
+    const { bytes, ipOffset } = packet;
+    this.#endIcmp(
+      at,
+      writeIcmpv6Error(memory, at, ICMPV6_UNREACHABLE, ICMPV6_PORT_UNREACHABLE, 0, bytes, ipOffset, quoted),
+    );
+  }
+
+  close(): void {
+    this.neighbours.close();
+    this.addresses.close();
+  }
+}
+
+function problemOf(type: number, code: number): IpProblem {
+  if (type === ICMPV6_TIME_EXCEEDED) return 'ttl-exceeded';
+  if (type === ICMPV6_PACKET_TOO_BIG) return 'too-big';
+  if (code === ICMPV6_PORT_UNREACHABLE) return 'refused';
+  return code === ICMPV6_ADMIN_PROHIBITED ? 'prohibited' : 'unreachable';
+}
