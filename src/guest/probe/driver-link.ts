@@ -74,6 +74,7 @@ export class DriverLink implements EthernetLink, DriverListener {
   #reserved = 0;
   #up = false;
   #refused = false;
+  #flushing = false;
   /** Somebody was told that there is no room. */
   #wanted = false;
 
@@ -213,12 +214,17 @@ export class DriverLink implements EthernetLink, DriverListener {
   }
 
   flush(): void {
-    if (this.#from === this.#to) return;
+    if (this.#from === this.#to || this.#flushing) return;
+    // The driver may report packets sent meanwhile, and somebody may then send more.
+    this.#flushing = true;
     this.#from += this.#driver.send(this.#batch, this.#from, this.#to);
+    this.#flushing = false;
     this.#refused = this.#from < this.#to;
-    if (this.#refused) return;
-    this.#from = 0;
-    this.#to = 0;
+    if (!this.#refused) {
+      this.#from = 0;
+      this.#to = 0;
+    }
+    this.#tellRoom();
   }
 
   sent(count: number): void {
@@ -227,7 +233,7 @@ export class DriverLink implements EthernetLink, DriverListener {
   }
 
   #tellRoom(): void {
-    if (!this.#wanted || this.#to === BATCH || this.pending === HELD_MAX) return;
+    if (!this.#wanted || this.#flushing || this.#to === BATCH || this.pending === HELD_MAX) return;
     this.#wanted = false;
     this.receiver.room();
   }

@@ -94,8 +94,10 @@ type Found = { address: IpAddress } | { problem: string };
 
 /** The address of a host as the user named it. `done` is called once, maybe at once. */
 function findHost(host: IpHost, target: Host, done: (found: Found) => void): void {
-  if (target.family === 4) return done({ address: ipv4Address(target.value) });
-  if (target.family === 6) return done({ address: target.bytes });
+  if (target.family !== 0) {
+    done({ address: target.family === 4 ? ipv4Address(target.value) : target.bytes });
+    return;
+  }
   const name = target.text;
   // IPv6 first only where there is nothing else to send from.
   const types = host.ipv4.ready ? [DNS_TYPE_A, DNS_TYPE_AAAA] : [DNS_TYPE_AAAA, DNS_TYPE_A];

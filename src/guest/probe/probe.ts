@@ -11,10 +11,11 @@
 
 import type { ProbeConfig } from '../../config/guest.ts';
 import type { Random } from '../../core/clock.ts';
-import { InvariantError } from '../../core/errors.ts';
+import { InvariantError, UnsupportedError } from '../../core/errors.ts';
 import type { Logger } from '../../core/log.ts';
 import type { Loop, Timer } from '../../core/loop.ts';
-import type { NicDriver } from '../driver/driver.ts';
+import type { NicDriver, PciAccess } from '../driver/driver.ts';
+import { DRIVER_MODELS } from '../driver/index.ts';
 import { DriverLink } from './driver-link.ts';
 import type { CreateHash } from './hash.ts';
 import { type JobContext, type StartedJobs, startJobs } from './jobs.ts';
@@ -32,6 +33,13 @@ const DNS_NAME = 'localhost';
 /** How long the link may take to come up before that is told. */
 const LINK_WAIT_NS = 5e9;
 const GATEWAY_TRIES = 3;
+
+const RING_SIZE = 256;
+
+/** A NIC as the probe needs it: every NIC model is one. */
+export interface ProbeNic extends PciAccess {
+  readonly model: string;
+}
 
 export interface ProbeOptions {
   readonly config: ProbeConfig;
@@ -77,14 +85,23 @@ export class ProbeGuest implements HostEvents {
     this.#linkTimer = options.loop.timer(() => this.#noLink());
   }
 
-  /** Over a driver half and the machine it runs in. `speedText`: what the model's link says it is. */
-  static onDriver(
-    machine: ProbeMachine,
-    driver: NicDriver,
-    speedText: string,
-    options: ProbeOptions,
-  ): ProbeGuest {
-    const link = new DriverLink(driver, machine.ram, machine.packets, machine.packetsAddress, speedText);
+  /**
+   * Over a NIC that was made with `machine` as its host, driven by the driver half of its model. Throws UnsupportedError when there is none.
+   */
+  static onNic(machine: ProbeMachine, nic: ProbeNic, options: ProbeOptions): ProbeGuest {
+    const row = DRIVER_MODELS.find(({ model }) => model === nic.model);
+    if (row === undefined) throw new UnsupportedError(`the probe guest has no driver for ${nic.model}`);
+    const driver: NicDriver = row.create({
+      pci: nic,
+      ram: machine.ram,
+      loop: options.loop,
+      ringSize: RING_SIZE,
+      // Read by the driver when it has read the MAC, which the solicited-node group follows from.
+      get multicast() {
+        return groupsOf(driver.mac);
+      },
+    });
+    const link = new DriverLink(driver, machine.ram, machine.packets, machine.packetsAddress, row.speedText);
     machine.onInterrupt = () => {
       driver.interrupt();
     };
@@ -328,4 +345,9 @@ export class ProbeGuest implements HostEvents {
     };
     this.#started = startJobs(context);
   }
+}
+
+/** All nodes, and the solicited-node group that all our addresses share (RFC 4291 section 2.7.1). */
+function groupsOf(mac: Uint8Array): Uint8Array[] {
+  return [Uint8Array.of(0x33, 0x33, 0, 0, 0, 1), Uint8Array.of(0x33, 0x33, 0xff, mac[3], mac[4], mac[5])];
 }
