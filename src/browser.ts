@@ -18,7 +18,7 @@ export type { ProbeConfig } from './config/guest.ts';
 export { parseGuest } from './config/guest.ts';
 export type { NetdevConfig, NetdevInput } from './config/netdevs/index.ts';
 export type { ObjectConfig, ObjectInput } from './config/objects/index.ts';
-export { createDriver, speedText } from './guest/driver/index.ts';
+export { driverModel } from './guest/driver/index.ts';
 export { ProbeMachine } from './guest/probe/machine.ts';
 export { ProbeGuest } from './guest/probe/probe.ts';
 export type { HostIo } from './host-io/host-io.ts';

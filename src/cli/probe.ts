@@ -5,10 +5,10 @@ import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import type { DeviceConfig } from '../config/devices/index.ts';
 import type { ProbeConfig } from '../config/guest.ts';
 import { HostIoError } from '../core/errors.ts';
-import { createDriver, speedText } from '../guest/driver/index.ts';
 import { ProbeMachine } from '../guest/probe/machine.ts';
-import { type ByteSource, ProbeGuest } from '../guest/probe/probe.ts';
+import { ProbeGuest } from '../guest/probe/probe.ts';
 import { formatNs } from '../guest/probe/report.ts';
+import type { ByteSource } from '../guest/probe/source.ts';
 import type { Device, Network } from '../network/network.ts';
 
 export interface RunningProbe {
@@ -38,8 +38,7 @@ export function startProbe(
     throw error;
   }
   if (config === null) return { device, close: () => machine.close() };
-  const driver = createDriver(deviceConfig.model, { pci: device.nic, ram: machine.ram, loop });
-  const guest = ProbeGuest.onDriver(machine, driver, speedText(deviceConfig.model), {
+  const guest = ProbeGuest.onNic(machine, device.nic, {
     config,
     loop,
     random: context.random,

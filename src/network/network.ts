@@ -244,18 +244,14 @@ export class Network {
     const mac = this.#macs.take(config.mac);
     let nic: Nic;
     try {
-      nic = createNic(this.#nics, config, {
-        host,
-        link: this.context,
-        name: id,
-        mac,
-        emit: this.context.emit,
-      });
+      nic = createNic(this.#nics, config, { host, link: this.context, name: id }, mac);
     } catch (error) {
       this.#macs.release(mac);
       throw error;
     }
     const device: Device = { id, config, nic };
+    nic.onRxFilterChanged = () =>
+      this.context.emit('NIC_RX_FILTER_CHANGED', { name: id, path: devicePath(config, id) });
     this.devices.set(id, device);
     if (netdev !== undefined) this.#plug(nic, netdev);
     return device;
@@ -357,4 +353,9 @@ export class Network {
     for (const hub of this.hubs.values()) hub.close();
     this.hubs.clear();
   }
+}
+
+/** Where a device stands in the object tree. */
+export function devicePath(config: DeviceConfig, id: string): string {
+  return config.id === undefined ? `/machine/peripheral-anon/${id}` : `/machine/peripheral/${id}`;
 }

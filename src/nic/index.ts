@@ -1,56 +1,31 @@
-/**
- * THE TABLE of NIC models: one row a model. The configuration builds its schema, its help and its devices from here; conformance suites run over
- * every row.
- */
+/** THE TABLE of NIC models: how each is made from its checked properties (config/devices/ has the schema). Conformance suites run over every row. */
 
+import type { DeviceConfig, NicModelName } from '../config/devices/index.ts';
+import { UnsupportedError } from '../core/errors.ts';
 import { E1000 } from './e1000/index.ts';
 import type { Nic, NicSite } from './nic.ts';
 
-/** One property of a model, beside those that all models have (mac, netdev, addr, bootindex, romfile). */
-export interface NicProperty {
-  readonly name: string;
-  readonly kind: 'bool' | 'uint16' | 'uint32' | 'string';
-  readonly default: boolean | number | string;
-  readonly doc: string;
-}
+type MakeNic<K extends NicModelName> = (
+  site: NicSite,
+  mac: Uint8Array,
+  config: Extract<DeviceConfig, { readonly model: K }>,
+) => Nic;
 
-export interface NicModel {
-  readonly name: string;
-  readonly description: string;
-  readonly properties: readonly NicProperty[];
-  /** `mac`: 6 bytes. `properties` holds checked values by name; absent ones have their defaults. */
-  create(
-    site: NicSite,
-    mac: Uint8Array,
-    properties: Readonly<Record<string, boolean | number | string>>,
-  ): Nic;
-}
+export type NicTable = { readonly [K in NicModelName]?: MakeNic<K> };
 
-const E1000_MODEL: NicModel = {
-  name: 'e1000',
-  description: 'Intel Gigabit Ethernet (82540EM)',
-  properties: [
-    {
-      name: 'init-vet',
-      kind: 'bool',
-      default: true,
-      doc: 'VET holds 0x8100 after reset, as drivers expect that never write it',
-    },
-    {
-      name: 'mitigation',
-      kind: 'bool',
-      default: true,
-      doc: 'interrupts are delayed and throttled as the driver sets ITR, RDTR, RADV, TIDV and TADV',
-    },
-  ],
-  create: (site, mac, properties) =>
-    new E1000(site, {
-      mac,
-      initVet: properties['init-vet'] !== false,
-      mitigation: properties.mitigation !== false,
-    }),
+export const nics: NicTable = {
+  e1000: (site, mac, { initVet, mitigation }) => new E1000(site, { mac, initVet, mitigation }),
 };
 
-export const NIC_MODELS: readonly NicModel[] = [E1000_MODEL];
+/** `mac`: the permanent address, 6 bytes. Throws UnsupportedError for a model that the table lacks. */
+export function createNic(table: NicTable, config: DeviceConfig, site: NicSite, mac: Uint8Array): Nic {
+  // The table pairs each model with its own properties, which an index by a union cannot express.
+  const make = table[config.model] as MakeNic<NicModelName> | undefined;
+  if (make === undefined)
+    throw new UnsupportedError(`NIC model '${config.model}' is not available in this build of netemu`);
+  if (config.strict)
+    throw new UnsupportedError(`strict=on is not available for '${config.model}' in this build of netemu`);
+  return make(site, mac, config);
+}
 
 export type { Nic, NicSite } from './nic.ts';

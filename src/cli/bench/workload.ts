@@ -15,7 +15,7 @@ import { LENGTH, OFFSET, TOTAL } from '../../core/pool.ts';
 import { type Client, Port } from '../../core/port.ts';
 import { readCounters } from '../../core/stats.ts';
 import { type NicDriver, PacketBatch } from '../../guest/driver/driver.ts';
-import { createDriver } from '../../guest/driver/index.ts';
+import { driverModel } from '../../guest/driver/index.ts';
 import { ProbeMachine } from '../../guest/probe/machine.ts';
 import type { Netdev, Network } from '../../network/network.ts';
 import type { Direction } from './options.ts';
@@ -114,7 +114,7 @@ export function nicWorkload(
   const device = network.makeDevice({ ...config, netdev: netdev?.id }, machine);
   const client = netdev === undefined ? new BenchClient(network, frameBytes, batchSize) : null;
   if (client !== null) Port.connect(client.port, device.nic.ports[0]!);
-  const driver: NicDriver = createDriver(config.model, {
+  const driver: NicDriver = driverModel(config.model).create({
     pci: device.nic,
     ram: machine.ram,
     loop,

@@ -1,5 +1,6 @@
 /** THE TABLE of drivers: the half of each NIC model that runs in a guest. */
 
+import { UnsupportedError } from '../../core/errors.ts';
 import type { DriverOptions, NicDriver } from './driver.ts';
 import { E1000Driver } from './e1000-driver.ts';
 
@@ -14,3 +15,10 @@ export interface DriverModel {
 export const DRIVER_MODELS: readonly DriverModel[] = [
   { model: 'e1000', speedText: '1000 Mb/s full duplex', create: (options) => new E1000Driver(options) },
 ];
+
+/** The driver of a model. Throws UnsupportedError when there is none. */
+export function driverModel(model: string): DriverModel {
+  const row = DRIVER_MODELS.find((candidate) => candidate.model === model);
+  if (row === undefined) throw new UnsupportedError(`there is no driver for NIC model '${model}'`);
+  return row;
+}

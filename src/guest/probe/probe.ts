@@ -11,11 +11,11 @@
 
 import type { ProbeConfig } from '../../config/guest.ts';
 import type { Random } from '../../core/clock.ts';
-import { InvariantError, UnsupportedError } from '../../core/errors.ts';
+import { InvariantError } from '../../core/errors.ts';
 import type { Logger } from '../../core/log.ts';
 import type { Loop, Timer } from '../../core/loop.ts';
 import type { NicDriver, PciAccess } from '../driver/driver.ts';
-import { DRIVER_MODELS } from '../driver/index.ts';
+import { driverModel } from '../driver/index.ts';
 import { DriverLink } from './driver-link.ts';
 import type { CreateHash } from './hash.ts';
 import { type JobContext, type StartedJobs, startJobs } from './jobs.ts';
@@ -89,8 +89,7 @@ export class ProbeGuest implements HostEvents {
    * Over a NIC that was made with `machine` as its host, driven by the driver half of its model. Throws UnsupportedError when there is none.
    */
   static onNic(machine: ProbeMachine, nic: ProbeNic, options: ProbeOptions): ProbeGuest {
-    const row = DRIVER_MODELS.find(({ model }) => model === nic.model);
-    if (row === undefined) throw new UnsupportedError(`the probe guest has no driver for ${nic.model}`);
+    const row = driverModel(nic.model);
     const driver: NicDriver = row.create({
       pci: nic,
       ram: machine.ram,
