@@ -34,8 +34,8 @@ const FIRST_BUFFER_BYTES = 1 << 16;
 const BUFFER_LIMIT = 4 * MAX_MESSAGE_BYTES;
 /** A client that leaves a request unanswered for so long is given up. */
 const REQUEST_TIMEOUT_MS = 5000;
-/** Replaces the command of a message in the buffer that has been dealt with out of turn. */
-const DONE = 0xffff;
+/** Replaces the flags of a reply in the buffer that has been dealt with out of turn; no message type is like that. */
+const DONE = 0xffffffff;
 
 /** What a connection tells its owner. */
 export interface Messages {
@@ -188,7 +188,6 @@ export class Wire {
       const end = this.#messageEnd(at);
       if (end === 0) break;
       this.#next = end;
-      if (this.view.getUint16(at + COMMAND, true) === DONE) continue;
       const { fds, excess } = this.#fdsOf(at);
       if ((this.view.getUint32(at + FLAGS, true) & TYPE_MASK) === TYPE_COMMAND) {
         this.stats.messages++;
@@ -196,7 +195,7 @@ export class Wire {
         this.#messages.command(at, end, fds, excess);
         this.#outWhole = this.#outTo;
       } else {
-        this.stats.strayReplies++;
+        if (this.view.getUint32(at + FLAGS, true) !== DONE) this.stats.strayReplies++;
         for (const fd of fds) this.#hostIo.close(fd);
       }
     }
@@ -382,7 +381,8 @@ export class Wire {
   }
 
   #answer(at: number, end: number, replyBytes: number): number {
-    this.view.setUint16(at + COMMAND, DONE, true);
+    const failed = (this.view.getUint32(at + FLAGS, true) & FLAG_ERROR) !== 0;
+    this.view.setUint32(at + FLAGS, DONE, true);
     this.#answerAt = at;
     this.#answerEnd = end;
     for (const fd of this.#fdsOf(at).fds) this.#hostIo.close(fd);
@@ -394,7 +394,6 @@ export class Wire {
         if (this.open) this.#handleAll();
       });
     }
-    const failed = (this.view.getUint32(at + FLAGS, true) & FLAG_ERROR) !== 0;
     return failed || end - at < HEADER_BYTES + replyBytes ? -1 : at;
   }
 
