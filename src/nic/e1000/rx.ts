@@ -222,7 +222,7 @@ export class Receiver {
         pool.release(frame);
         continue;
       }
-      const wireBytes = (total < FRAME_MIN_BYTES ? FRAME_MIN_BYTES : total) + FCS_BYTES;
+      const wireBytes = Math.max(total, FRAME_MIN_BYTES) + FCS_BYTES;
       if (wireBytes > maxBytes) {
         stats.rxDropTooLong++;
         hardware.tooLong();
@@ -240,7 +240,7 @@ export class Receiver {
           status |= STATUS_VP;
         }
       }
-      const stored = (total - cut < FRAME_MIN_BYTES ? FRAME_MIN_BYTES : total - cut) + fcs;
+      const stored = Math.max(total - cut, FRAME_MIN_BYTES) + fcs;
       const needed = stored <= bufferBytes ? 1 : Math.ceil(stored / bufferBytes);
       if (needed > free) {
         if (needed >= count) {
@@ -276,7 +276,7 @@ export class Receiver {
           d = 0;
         }
         const address = (words[d + 1] >>> 0) * 4294967296 + (words[d] >>> 0);
-        const size = stored - done < bufferBytes ? stored - done : bufferBytes;
+        const size = Math.min(stored - done, bufferBytes);
         let ok = true;
         if (part === 0 && cut === 0 && t[frame + NEXT] === 0 && total >= FRAME_MIN_BYTES && needed === 1) {
           const to = memory.translate(address, size, DMA_WRITE);
