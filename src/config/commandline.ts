@@ -85,7 +85,7 @@ export class CommandLineError extends OptionError {
 export function formatCliError(error: OptionError): string {
   const place =
     error instanceof CommandLineError
-      ? `${error.flag}${error.argument === undefined ? '' : ` ${oneLine(error.argument)}`}: `
+      ? `${oneLine(error.flag)}${error.argument === undefined ? '' : ` ${oneLine(error.argument)}`}: `
       : '';
   const hint = error.nearest === undefined ? '' : ` (did you mean '${error.nearest}'?)`;
   return `netemu: ${place}${oneLine(error.message)}${hint}`;
@@ -134,7 +134,7 @@ interface TakenFlag {
 
 function takeFlag(argv: readonly string[], at: number): TakenFlag {
   const word = argv[at]!;
-  const match = /^--?([^=]+)(?:=(.*))?$/s.exec(word);
+  const match = /^--?([^=-][^=]*)(?:=(.*))?$/s.exec(word);
   const flag = match ? flagNamed(match[1]!) : undefined;
   if (!flag) throw unknownFlag(word, match?.[1]);
   const inline = match![2];

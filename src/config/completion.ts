@@ -2,12 +2,13 @@
  * Shell completion. The scripts are thin: they hand the words typed so far to `netemu --complete`, which answers
  * from the tables, so they never go stale and know the ids given earlier on the same line.
  */
+import { OptionError } from '../core/errors.ts';
 import { chardevTypes } from './chardevs.ts';
 import { driverNamed, nicDrivers, propertiesOf } from './devices/index.ts';
 import { type Flag, flagNamed, flags, type Shell, shells, spelled } from './flags.ts';
 import { guestTypes } from './guest.ts';
 import { flatOptions } from './help.ts';
-import { splitKeyval } from './keyval.ts';
+import { type KeyvalEntry, splitKeyval } from './keyval.ts';
 import { netNicOptions, nicOptions } from './legacy.ts';
 import { monOptions } from './monitor-option.ts';
 import { netdevCommonOptions, netdevTypes } from './netdevs/index.ts';
@@ -90,7 +91,7 @@ function completeArgument(flag: Flag, current: string, before: readonly string[]
   if (comma < 0 && grammar.first.length > 0)
     return [...grammar.first, 'help'].filter((word) => word.startsWith(last));
 
-  const entries = splitKeyval(start, 'type');
+  const entries = entriesOf(start);
   const options = flatOptions(grammar.table(entries[0]?.value ?? ''));
   const equals = last.indexOf('=');
   if (equals >= 0) {
@@ -116,11 +117,21 @@ function valuesOf(key: string, spec: OptionSpec, before: readonly string[]): rea
   return [];
 }
 
+/** The entries of a line that is still being typed: none while it makes no sense. */
+function entriesOf(text: string): KeyvalEntry[] {
+  try {
+    return splitKeyval(text, 'type');
+  } catch (error) {
+    if (error instanceof OptionError) return [];
+    throw error;
+  }
+}
+
 /** The ids that earlier words of the line declared by `flag`. */
 function idsGiven(words: readonly string[], flag: string): string[] {
   return words.flatMap((word, i) => {
     if (flagNamed((words[i - 1] ?? '').replace(/^--?/, ''))?.name !== flag) return [];
-    const id = splitKeyval(word, 'type').findLast(({ key }) => key === 'id')?.value;
+    const id = entriesOf(word).findLast(({ key }) => key === 'id')?.value;
     return id === undefined ? [] : [id];
   });
 }

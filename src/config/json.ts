@@ -64,7 +64,10 @@ class JsonReader {
       case '"':
         return this.string();
       default:
-        return this.word() ?? this.number();
+        if (this.takeWord('true')) return true;
+        if (this.takeWord('false')) return false;
+        if (this.takeWord('null')) return null;
+        return this.number();
     }
   }
 
@@ -106,18 +109,10 @@ class JsonReader {
     return JSON.parse(token[0]) as string;
   }
 
-  private word(): JsonValue | undefined {
-    for (const [word, value] of [
-      ['true', true],
-      ['false', false],
-      ['null', null],
-    ] as const) {
-      if (this.text.startsWith(word, this.at)) {
-        this.at += word.length;
-        return value;
-      }
-    }
-    return undefined;
+  private takeWord(word: string): boolean {
+    if (!this.text.startsWith(word, this.at)) return false;
+    this.at += word.length;
+    return true;
   }
 
   private number(): number | bigint {

@@ -299,7 +299,7 @@ function ipv4Net(text = '10.0.2.0/24'): { net: number; mask: number; prefixLengt
     prefixLength = classPrefix(address.value);
   } else if (maskText.includes('.')) {
     const dotted = parseIpv4(maskText);
-    if (!dotted) throw bad('net', 'Failed to parse netmask');
+    if (!dotted) throw bad('net', 'Failed to parse netmask (trailing chars)');
     prefixLength = Math.clz32(~dotted.value);
     if (maskOf(prefixLength) !== dotted.value) throw bad('net', 'Failed to parse netmask (not contiguous)');
   } else {
@@ -388,9 +388,10 @@ function checkDhcpText(o: UserOptions): void {
   if (o.domainname === '') throw bad('domainname', "'domainname' parameter cannot be empty");
   for (const option of ['domainname', 'hostname', 'tftp-server-name'] as const) {
     const bytes = utf8Length(o[option] ?? '');
-    if (bytes > 255) throw bad(option, `'${option}' parameter too long`);
+    if (bytes > 255) throw bad(option, `'${option}' parameter cannot exceed 255 bytes`);
   }
-  if (utf8Length(o.bootfile ?? '') > 127) throw bad('bootfile', "'bootfile' parameter too long");
+  if (utf8Length(o.bootfile ?? '') > 127)
+    throw bad('bootfile', "'bootfile' parameter cannot exceed 127 bytes");
   for (const domain of o.dnssearch ?? []) {
     if (parseHost(domain)?.family !== 0) throw expects('dnssearch', 'a domain name');
   }

@@ -30,12 +30,12 @@ export const vhostUser = defineNetdev({
   },
 });
 
-/** Throws unless the back-end can be reached again after it went: a unix socket that passes descriptors. */
+/** Throws unless the chardev is a socket that can pass file descriptors. */
 export function checkVhostUserChardev(chardev: ChardevConfig): void {
-  if (chardev.type !== 'socket' || chardev.address.type === 'inet') {
-    throw new OptionError(`chardev "${chardev.id}" is not a unix socket`, { option: 'chardev' });
-  }
-  if (chardev.address.type === 'fd' || (!chardev.server && chardev.reconnectMs === 0)) {
+  if (chardev.type !== 'socket') {
     throw new OptionError(`chardev "${chardev.id}" is not reconnectable`, { option: 'chardev' });
+  }
+  if (chardev.address.type === 'inet') {
+    throw new OptionError(`chardev "${chardev.id}" does not support FD passing`, { option: 'chardev' });
   }
 }

@@ -256,7 +256,7 @@ export function optionsOfObject(type: AnyObject): OptionTable {
 }
 
 function context(source: ReadContext['source']): ReadContext {
-  return { source, voice: 'properties' };
+  return { source, voice: 'options' };
 }
 
 function resolveObject(name: string, type: AnyObject, options: OptionsOf<OptionTable>): ObjectConfig {
