@@ -3,28 +3,27 @@
  * the host take whatever HostIo the page brings.
  */
 
-export { SystemClock, seededRandom, VirtualClock } from './core/clock.ts';
-export type { Clock, Random } from './core/clock.ts';
-export { HostIoError, InvariantError, OptionError, UnsupportedError } from './core/errors.ts';
-export type { Logger } from './core/log.ts';
-export { Loop } from './core/loop.ts';
-export { FramePool } from './core/pool.ts';
-export { Port } from './core/port.ts';
-export { readCounters } from './core/stats.ts';
 export type { Backend, BackendContext, BackendTable } from './backends/backend.ts';
-export { portableBackends } from './backends/portable.ts';
 export type { DeviceConfig, DeviceInput } from './config/devices/index.ts';
 export type { ProbeConfig } from './config/guest.ts';
 export { parseGuest } from './config/guest.ts';
 export type { NetdevConfig, NetdevInput } from './config/netdevs/index.ts';
 export type { ObjectConfig, ObjectInput } from './config/objects/index.ts';
+export type { Clock, Random } from './core/clock.ts';
+export { SystemClock, seededRandom, VirtualClock } from './core/clock.ts';
+export { HostIoError, InvariantError, OptionError, UnsupportedError } from './core/errors.ts';
+export { type Logger, silentLogger } from './core/log.ts';
+export { Loop } from './core/loop.ts';
+export { FramePool } from './core/pool.ts';
+export { Port } from './core/port.ts';
+export { readCounters } from './core/stats.ts';
 export { driverModel } from './guest/driver/index.ts';
 export { ProbeMachine } from './guest/probe/machine.ts';
 export { ProbeGuest } from './guest/probe/probe.ts';
 export type { HostIo } from './host-io/host-io.ts';
 export { Hub } from './link/hub.ts';
-export { Network } from './network/network.ts';
 export type { Device, Netdev, NetworkOptions } from './network/network.ts';
+export { Network } from './network/network.ts';
 export { nics } from './nic/index.ts';
 export type { Nic } from './nic/nic.ts';
 export type { DeviceHost } from './pci/device-host.ts';

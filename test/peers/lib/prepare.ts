@@ -32,6 +32,7 @@ const PEERS = {
   slirp4netns: debian('slirp4netns'),
   passt: debian('passt'),
   'passt-forky': forky('passt'),
+  chromium: debian('chromium'),
   qmp: forky('python3', 'python3-qemu-qmp'),
   firmware: debian('seabios', 'ipxe-qemu'),
   'firmware-uefi': { ...debian('ovmf', 'u-boot-qemu'), heavy: true },

@@ -1,0 +1,7 @@
+/** The embedding API for Node: everything portable (browser.ts), and the host's network behind it. */
+
+export { nodeBackends } from './backends/index.ts';
+export * from './browser.ts';
+export { openFileSink } from './host-io/file-sink.ts';
+export { createHostIo, type HostIoOptions } from './host-io/index.ts';
+export { infoNetwork } from './network/info.ts';
