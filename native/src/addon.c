@@ -517,6 +517,23 @@ static napi_value f_unix_datagram_open(napi_env env, napi_callback_info info) {
   return number(env, ne_unix_datagram_open(c, has_local ? &local : NULL, has_remote ? &remote : NULL));
 }
 
+static napi_value f_datagram_connect(napi_env env, napi_callback_info info) {
+  ARGUMENTS(2);
+  HANDLE(handle, 0);
+  ne_address remote;
+  bool given = false;
+  int error = get_path(env, a[1], &remote, &given);
+  if (error < 0) return number(env, error);
+  NEED(given);
+  return number(env, ne_datagram_connect(c, handle, &remote));
+}
+
+static napi_value f_keep_alive(napi_env env, napi_callback_info info) {
+  ARGUMENTS(2);
+  HANDLE(handle, 0);
+  return number(env, ne_keep_alive(c, handle, get_bool(env, a[1])));
+}
+
 static napi_value f_tcp_connect(napi_env env, napi_callback_info info) {
   ARGUMENTS(5);
   ne_address remote, local;
@@ -670,7 +687,7 @@ static napi_value f_send_bytes(napi_env env, napi_callback_info info) {
 /* --- datagrams, taps --- */
 
 static napi_value f_receive_datagrams(napi_env env, napi_callback_info info) {
-  ARGUMENTS(6);
+  ARGUMENTS(7);
   HANDLE(handle, 0);
   ne_batch batch;
   uint64_t at;
@@ -678,7 +695,9 @@ static napi_value f_receive_datagrams(napi_env env, napi_callback_info info) {
   size_t length;
   NEED(get_batch(env, a + 1, &batch) && get_count(env, a[4], INT32_MAX, &at));
   if (!is_nothing(env, a[5])) NEED(get_bytes(env, a[5], &addresses, &length) && length / NE_ADDRESS_BYTES >= batch.to);
-  return number(env, ne_receive_datagrams(c, handle, batch, (uint32_t)at, addresses));
+  void *spill = NULL;
+  if (!is_nothing(env, a[6])) NEED(get_array(env, a[6], napi_int32_array, &spill, &length) && length >= batch.to);
+  return number(env, ne_receive_datagrams(c, handle, batch, (uint32_t)at, addresses, spill));
 }
 
 /* (handle, frames, from, to, to the address in the mailbox?, headers, bytes of each) */
@@ -703,6 +722,17 @@ static napi_value f_send_datagrams(napi_env env, napi_callback_info info) {
   return number(env, ne_send_datagrams(c, handle, batch, to, headers, (uint32_t)header_bytes));
 }
 
+/* [number, name], or the negative number alone. */
+static napi_value tap_pair(napi_env env, int result, const char *name) {
+  if (result < 0) return number(env, result);
+  napi_value pair, text;
+  napi_create_array_with_length(env, 2, &pair);
+  napi_create_string_utf8(env, name, NAPI_AUTO_LENGTH, &text);
+  napi_set_element(env, pair, 0, number(env, result));
+  napi_set_element(env, pair, 1, text);
+  return pair;
+}
+
 static napi_value f_tap_open(napi_env env, napi_callback_info info) {
   ARGUMENTS(3);
   char name[64];
@@ -710,14 +740,22 @@ static napi_value f_tap_open(napi_env env, napi_callback_info info) {
   bool given = !is_nothing(env, a[0]);
   if (given) NEED(get_text(env, a[0], name, sizeof name, &length) == 0);
   char out[16] = "";
-  int handle = ne_tap_open(c, given ? name : NULL, get_bool(env, a[1]), get_bool(env, a[2]), out);
-  if (handle < 0) return number(env, handle);
-  napi_value pair, text;
-  napi_create_array_with_length(env, 2, &pair);
-  napi_create_string_utf8(env, out, NAPI_AUTO_LENGTH, &text);
-  napi_set_element(env, pair, 0, number(env, handle));
-  napi_set_element(env, pair, 1, text);
-  return pair;
+  return tap_pair(env, ne_tap_open(c, given ? name : NULL, get_bool(env, a[1]), get_bool(env, a[2]), out), out);
+}
+
+static napi_value f_tap_of(napi_env env, napi_callback_info info) {
+  ARGUMENTS(1);
+  HANDLE(handle, 0);
+  char out[16] = "";
+  return tap_pair(env, ne_tap_of(c, handle, out), out);
+}
+
+static napi_value f_tap_send_buffer(napi_env env, napi_callback_info info) {
+  ARGUMENTS(2);
+  HANDLE(handle, 0);
+  int32_t bytes;
+  NEED(get_int(env, a[1], &bytes));
+  return number(env, ne_tap_send_buffer(c, handle, bytes));
 }
 
 static napi_value f_tap_offloads(napi_env env, napi_callback_info info) {
@@ -729,11 +767,16 @@ static napi_value f_tap_offloads(napi_env env, napi_callback_info info) {
 }
 
 static napi_value f_read_frames(napi_env env, napi_callback_info info) {
-  ARGUMENTS(4);
+  ARGUMENTS(5);
   HANDLE(handle, 0);
   ne_batch batch;
+  void *spill = NULL;
+  size_t length = 0;
   NEED(get_batch(env, a + 1, &batch));
-  return number(env, ne_read_frames(c, handle, batch));
+  if (!is_nothing(env, a[4])) NEED(get_array(env, a[4], napi_int32_array, &spill, &length) && length <= UINT32_MAX);
+  uint32_t spills = 0;
+  for (const int32_t *list = spill; spills < length && list[spills] != 0; spills++) {}
+  return number(env, ne_read_frames(c, handle, batch, spill, spills));
 }
 
 static napi_value f_write_frames(napi_env env, napi_callback_info info) {
@@ -865,6 +908,8 @@ static const struct {
     {"pingOpen", f_ping_open},
     {"rawOpen", f_raw_open},
     {"unixDatagramOpen", f_unix_datagram_open},
+    {"datagramConnect", f_datagram_connect},
+    {"keepAlive", f_keep_alive},
     {"tcpConnect", f_tcp_connect},
     {"tcpListen", f_tcp_listen},
     {"unixConnect", f_unix_connect},
@@ -887,6 +932,8 @@ static const struct {
     {"receiveDatagrams", f_receive_datagrams},
     {"sendDatagrams", f_send_datagrams},
     {"tapOpen", f_tap_open},
+    {"tapOf", f_tap_of},
+    {"tapSendBuffer", f_tap_send_buffer},
     {"tapOffloads", f_tap_offloads},
     {"readFrames", f_read_frames},
     {"writeFrames", f_write_frames},

@@ -4,7 +4,8 @@
  * UDP_SEGMENT, which the kernel cuts as late as it can; where the kernel refuses (datagrams longer than the path takes unfragmented),
  * that socket sends such sizes singly from then on. With UDP_GRO a received frame may hold a run, told by GSO_SIZE.
  *
- * Messages longer than their slot are thrown away and counted: half a frame is of no use to anybody.
+ * A message longer than its slot goes on in a second one where the caller gives some; else it is thrown away and counted: half a frame is
+ * of no use to anybody.
  */
 #include "netemu.h"
 #include <errno.h>
@@ -34,7 +35,8 @@ static int raw_options(const uint8_t header[20], uint32_t received) {
 }
 
 /* One recvmmsg into batch.list[from..from + count). Returns frames filled (bad messages moved behind them), or a negative errno. */
-static int receive_some(ne_context *c, ne_handle *h, int32_t *list, uint32_t count, uint32_t at, uint8_t *addresses, bool *more) {
+static int receive_some(ne_context *c, ne_handle *h, int32_t *list, uint32_t count, uint32_t at, uint8_t *addresses, int32_t *spill,
+                        bool *more) {
   ne_scratch *s = c->scratch;
   bool raw = h->kind == NE_RAW4;
   struct iovec *iov = s->iov;
@@ -48,7 +50,12 @@ static int receive_some(ne_context *c, ne_handle *h, int32_t *list, uint32_t cou
     m->msg_iov = iov;
     if (raw) *iov++ = (struct iovec){.iov_base = s->ip_header[i], .iov_len = 20};
     *iov++ = (struct iovec){.iov_base = start, .iov_len = room};
-    m->msg_iovlen = raw ? 2 : 1;
+    if (spill != NULL && spill[i] != 0) {
+      error = ne_slot(c, spill[i], 0, &start, &room);
+      if (error < 0) return error;
+      *iov++ = (struct iovec){.iov_base = start, .iov_len = room};
+    }
+    m->msg_iovlen = (size_t)(iov - m->msg_iov);
     if (addresses != NULL) {
       m->msg_name = &s->names[i];
       m->msg_namelen = sizeof s->names[i];
@@ -86,9 +93,16 @@ static int receive_some(ne_context *c, ne_handle *h, int32_t *list, uint32_t cou
     }
     int32_t frame = list[i];
     int32_t *record = c->table + frame;
-    record[NE_OFFSET] = record[NE_SLOT] + (int32_t)offset;
-    record[NE_LENGTH] = (int32_t)length;
-    record[NE_TOTAL] = (int32_t)length;
+    int32_t start = record[NE_SLOT] + (int32_t)offset;
+    int32_t room = record[NE_ROOM] - (int32_t)offset;
+    if ((int32_t)length > room) {
+      ne_chain(c, frame, start, room, spill[i], (int32_t)length - room);
+      spill[i] = 0;
+    } else {
+      record[NE_OFFSET] = start;
+      record[NE_LENGTH] = (int32_t)length;
+      record[NE_TOTAL] = (int32_t)length;
+    }
     if (h->flags & NE_F_GRO) {
       int size = 0;
       for (struct cmsghdr *cm = CMSG_FIRSTHDR(m); cm != NULL; cm = CMSG_NXTHDR(m, cm)) {
@@ -105,7 +119,7 @@ static int receive_some(ne_context *c, ne_handle *h, int32_t *list, uint32_t cou
   return good;
 }
 
-int ne_receive_datagrams(ne_context *c, int32_t handle, ne_batch batch, uint32_t at, uint8_t *addresses) {
+int ne_receive_datagrams(ne_context *c, int32_t handle, ne_batch batch, uint32_t at, uint8_t *addresses, int32_t *spill) {
   ne_handle *h = ne_get(c, handle);
   if (h == NULL) return -EBADF;
   if (h->kind != NE_DATAGRAM && h->kind != NE_RAW4) return -EINVAL;
@@ -115,7 +129,7 @@ int ne_receive_datagrams(ne_context *c, int32_t handle, ne_batch batch, uint32_t
     uint32_t count = batch.to - next < NE_MAX_MESSAGES ? batch.to - next : NE_MAX_MESSAGES;
     bool more = false;
     uint8_t *place = addresses == NULL ? NULL : addresses + (size_t)next * NE_ADDRESS_BYTES;
-    int got = receive_some(c, h, batch.list + next, count, at, place, &more);
+    int got = receive_some(c, h, batch.list + next, count, at, place, spill == NULL ? NULL : spill + next, &more);
     if (got < 0) return done > 0 ? done : got;
     done += got;
     next += (uint32_t)got;

@@ -112,6 +112,20 @@ int ne_slot(const ne_context *c, int32_t frame, uint32_t at, uint8_t **start, ui
   return 0;
 }
 
+void ne_chain(ne_context *c, int32_t frame, int32_t offset, int32_t first, int32_t spill, int32_t bytes) {
+  int32_t *record = c->table + frame;
+  int32_t *more = c->table + spill;
+  more[NE_REGION] = 0;
+  more[NE_OFFSET] = more[NE_SLOT];
+  more[NE_LENGTH] = bytes;
+  more[NE_NEXT] = 0;
+  more[NE_REFS] = 0;
+  record[NE_OFFSET] = offset;
+  record[NE_LENGTH] = first;
+  record[NE_NEXT] = spill;
+  record[NE_TOTAL] = first + bytes;
+}
+
 void ne_touch(const struct iovec *iov, int count) {
   for (int i = 0; i < count; i++) {
     const volatile uint8_t *bytes = iov[i].iov_base;

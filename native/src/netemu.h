@@ -37,6 +37,7 @@ enum {
   NE_HEADER_LENGTH = 7,
   NE_CSUM_START = 8,
   NE_CSUM_OFFSET = 9,
+  NE_REFS = 10,
   NE_SLOT = 13,
   NE_ROOM = 14
 };
@@ -167,6 +168,8 @@ typedef struct {
 /* Appends the frame's bytes after the first `skip` to the gather list. Memory that is gone reads as zeros. -EINVAL: no such frame;
  * -EMSGSIZE: too many segments for what is left of the list (which is then unchanged). */
 int ne_gather_frame(const ne_context *c, int32_t frame, uint64_t skip, ne_gather *g);
+/* Chains the slot of `spill` with `bytes` in it behind the frame, whose own segment holds `first` bytes from `offset` of region 0 on. */
+void ne_chain(ne_context *c, int32_t frame, int32_t offset, int32_t first, int32_t spill, int32_t bytes);
 /* The frame's length by its segments, or -EINVAL. */
 int64_t ne_frame_bytes(const ne_context *c, int32_t frame);
 /* The slot of `frame` from `at` on: its address and room. -EINVAL: no such frame, or no slot. */
@@ -194,6 +197,9 @@ int ne_udp_open(ne_context *c, const ne_udp_options *options);
 int ne_ping_open(ne_context *c, int family);
 int ne_raw_open(ne_context *c, int family, int protocol, const ne_address *local, const ne_address *remote);
 int ne_unix_datagram_open(ne_context *c, const ne_address *local, const ne_address *remote);
+/* Fixes (or moves) the far end of an open datagram socket. */
+int ne_datagram_connect(ne_context *c, int32_t handle, const ne_address *remote);
+int ne_keep_alive(ne_context *c, int32_t handle, bool on);
 int ne_connect(ne_context *c, const ne_address *remote, const ne_address *local, bool no_delay);
 int ne_listen(ne_context *c, const ne_address *local, int backlog, bool v6_only);
 int ne_accept(ne_context *c, int32_t handle);
@@ -211,13 +217,18 @@ int64_t ne_receive_bytes(ne_context *c, int32_t handle, uint8_t *target, size_t 
 int64_t ne_send_bytes(ne_context *c, int32_t handle, const uint8_t *source, size_t length);
 
 /* --- datagram.c --- */
-int ne_receive_datagrams(ne_context *c, int32_t handle, ne_batch batch, uint32_t at, uint8_t *addresses);
+/* `spill`, when not NULL, runs beside batch.list: a message too long for frame i goes on in the slot of spill[i], chained behind it. */
+int ne_receive_datagrams(ne_context *c, int32_t handle, ne_batch batch, uint32_t at, uint8_t *addresses, int32_t *spill);
 int ne_send_datagrams(ne_context *c, int32_t handle, ne_batch batch, const ne_address *remote, const uint8_t *headers, uint32_t header_bytes);
 
 /* --- tap.c --- */
 int ne_tap_open(ne_context *c, const char *name, bool vnet, bool multi_queue, char name_out[16]);
 int ne_tap_offloads(ne_context *c, int32_t handle, unsigned accepts);
-int ne_read_frames(ne_context *c, int32_t handle, ne_batch batch);
+/* What an open descriptor is as a tap; from then on its frames carry the header it was made with. 1: with one, 0: without. */
+int ne_tap_of(ne_context *c, int32_t handle, char name_out[16]);
+int ne_tap_send_buffer(ne_context *c, int32_t handle, int bytes);
+/* `spill[0..spills)`: slots that the ends of frames too long for theirs go to, in order; those used become 0. */
+int ne_read_frames(ne_context *c, int32_t handle, ne_batch batch, int32_t *spill, uint32_t spills);
 int ne_write_frames(ne_context *c, int32_t handle, ne_batch batch);
 
 /* --- fds.c: descriptors and memory --- */

@@ -150,6 +150,21 @@ int ne_unix_datagram_open(ne_context *c, const ne_address *local, const ne_addre
   return with_path(c, fd, NE_DATAGRAM, NE_F_SOCKET | (remote != NULL ? NE_F_CONNECTED : 0), local);
 }
 
+int ne_datagram_connect(ne_context *c, int32_t handle, const ne_address *remote) {
+  ne_handle *h = ne_get(c, handle);
+  if (h == NULL) return -EBADF;
+  if (h->kind != NE_DATAGRAM) return -EINVAL;
+  if (connect(h->fd, &remote->u.any, remote->length) < 0) return -errno;
+  h->flags |= NE_F_CONNECTED;
+  return 0;
+}
+
+int ne_keep_alive(ne_context *c, int32_t handle, bool on) {
+  ne_handle *h = ne_get(c, handle);
+  if (h == NULL) return -EBADF;
+  return set_int(h->fd, SOL_SOCKET, SO_KEEPALIVE, on);
+}
+
 int ne_connect(ne_context *c, const ne_address *remote, const ne_address *local, bool no_delay) {
   int fd = new_socket(remote->family, SOCK_STREAM, 0);
   if (fd < 0) return fd;

@@ -81,26 +81,54 @@ int ne_tap_offloads(ne_context *c, int32_t handle, unsigned accepts) {
   return ioctl(h->fd, TUNSETOFFLOAD, (unsigned long)bits) < 0 ? -errno : 0;
 }
 
-int ne_read_frames(ne_context *c, int32_t handle, ne_batch batch) {
+int ne_tap_of(ne_context *c, int32_t handle, char name_out[16]) {
+  ne_handle *h = ne_get(c, handle);
+  if (h == NULL) return -EBADF;
+  struct ifreq request;
+  memset(&request, 0, sizeof request);
+  if (ioctl(h->fd, TUNGETIFF, &request) < 0) return -errno;
+  if ((request.ifr_flags & (IFF_TAP | IFF_NO_PI)) != (IFF_TAP | IFF_NO_PI)) return -EINVAL;
+  bool vnet = (request.ifr_flags & IFF_VNET_HDR) != 0;
+  int error = vnet ? set_up_header(h->fd) : 0;
+  if (error < 0) return error;
+  memcpy(name_out, request.ifr_name, 15);
+  name_out[15] = 0;
+  h->kind = NE_TAP;
+  h->flags = (uint8_t)(vnet ? h->flags | NE_F_VNET : h->flags & ~NE_F_VNET);
+  return vnet;
+}
+
+int ne_tap_send_buffer(ne_context *c, int32_t handle, int bytes) {
+  ne_handle *h = ne_get(c, handle);
+  if (h == NULL) return -EBADF;
+  return ioctl(h->fd, TUNSETSNDBUF, &bytes) < 0 ? -errno : 0;
+}
+
+int ne_read_frames(ne_context *c, int32_t handle, ne_batch batch, int32_t *spill, uint32_t spills) {
   ne_handle *h = ne_get(c, handle);
   if (h == NULL) return -EBADF;
   bool vnet = (h->flags & NE_F_VNET) != 0;
   int done = 0;
+  uint32_t spilled = 0;
   for (uint32_t i = batch.from; i < batch.to;) {
-    uint8_t *start;
-    uint32_t room;
+    uint8_t *start, *more = NULL;
+    uint32_t room, more_room = 0;
     int error = ne_slot(c, batch.list[i], 0, &start, &room);
+    if (error == 0 && spilled < spills) error = ne_slot(c, spill[spilled], 0, &more, &more_room);
     if (error < 0) return done > 0 ? done : error;
+    /* Whoever gives such slots would lose a frame without one: the rest waits. */
+    if (spills > 0 && spilled == spills) return done;
     vnet_header header;
-    struct iovec iov[2] = {{&header, sizeof header}, {start, room}};
+    struct iovec iov[3] = {{&header, sizeof header}, {start, room}, {more, more_room}};
+    size_t parts = more_room > 0 ? 2 : 1;
     ssize_t got;
     c->stats.receive_calls++;
     if (h->flags & NE_F_SOCKET) {
       /* Asks for the message's true length, to tell a frame that did not fit. */
-      struct msghdr message = {.msg_iov = vnet ? iov : iov + 1, .msg_iovlen = vnet ? 2 : 1};
+      struct msghdr message = {.msg_iov = vnet ? iov : iov + 1, .msg_iovlen = vnet ? parts + 1 : parts};
       got = recvmsg(h->fd, &message, MSG_DONTWAIT | MSG_TRUNC);
     } else {
-      got = vnet ? readv(h->fd, iov, 2) : readv(h->fd, iov + 1, 1);
+      got = vnet ? readv(h->fd, iov, (int)parts + 1) : readv(h->fd, iov + 1, (int)parts);
     }
     if (got < 0) {
       if (errno == EINTR) continue;
@@ -108,14 +136,19 @@ int ne_read_frames(ne_context *c, int32_t handle, ne_batch batch) {
     }
     if (got == 0) return done;
     if (vnet) got -= (ssize_t)sizeof header;
-    if (got < 0 || (size_t)got > room) {
+    if (got < 0 || (size_t)got > (size_t)room + more_room) {
       c->stats.truncated++;
       continue;
     }
     int32_t *record = c->table + batch.list[i];
-    record[NE_OFFSET] = record[NE_SLOT];
-    record[NE_LENGTH] = (int32_t)got;
-    record[NE_TOTAL] = (int32_t)got;
+    if ((size_t)got > room) {
+      ne_chain(c, batch.list[i], record[NE_SLOT], (int32_t)room, spill[spilled], (int32_t)got - (int32_t)room);
+      spill[spilled++] = 0;
+    } else {
+      record[NE_OFFSET] = record[NE_SLOT];
+      record[NE_LENGTH] = (int32_t)got;
+      record[NE_TOTAL] = (int32_t)got;
+    }
     if (vnet) {
       record[NE_FACTS] = (header.flags & 3) | header.gso_type << 8;
       record[NE_GSO_SIZE] = le16toh(header.gso_size);

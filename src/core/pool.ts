@@ -43,9 +43,14 @@ export const CSUM_START = 8;
 export const CSUM_OFFSET = 9;
 /** Frame: holders. */
 export const REFS = 10;
-/** Frame: who lent borrowed segments (index in the pool's lenders, 0: nobody), and the lender's own number for it. */
+/**
+ * Frame: who lent borrowed segments (index in the pool's lenders, 0: nobody), and the lender's own number for it. Segment: PART, and the
+ * frame in whose slot its bytes lie.
+ */
 export const LENDER = 11;
 export const TAG = 12;
+/** LENDER of a segment made by `part`. */
+export const PART = -1;
 /** Fixed for each record: its slot's byte offset in region 0, the slot's size (0: a record without a slot). */
 export const SLOT = 13;
 export const ROOM = 14;
@@ -289,10 +294,27 @@ export class FramePool {
     return segment;
   }
 
+  /**
+   * A frame on bytes [offset, offset + length) of another's slot, by reference; the slot is free again when `whole` and all its parts are
+   * released. Parts of one slot must not overlap where anybody writes. 0 when no record is free.
+   */
+  part(whole: number, offset: number, length: number): number {
+    const part = this.#take(this.#bare);
+    if (part === 0) return 0;
+    const t = this.table;
+    t[part + OFFSET] = offset;
+    t[part + LENGTH] = length;
+    t[part + TOTAL] = length;
+    t[part + LENDER] = PART;
+    t[part + TAG] = whole;
+    t[whole + REFS] = t[whole + REFS]! + 1;
+    return part;
+  }
+
   /** Appends a frame's segments to another's (both in the caller's hands); `more` is gone as a frame of its own. */
   append(frame: number, more: number): void {
     const t = this.table;
-    if (t[more + REFS] !== 1 || t[more + LENDER] !== 0)
+    if (t[more + REFS] !== 1 || t[more + LENDER]! > 0)
       throw new InvariantError('append needs a frame of one holder and no lender');
     let tail = frame;
     while (t[tail + NEXT] !== 0) tail = t[tail + NEXT]!;
@@ -327,12 +349,13 @@ export class FramePool {
     do {
       const next = t[segment + NEXT]!;
       const kind = t[segment + KIND];
+      if (t[segment + LENDER] === PART) this.release(t[segment + TAG]!);
       if (this.debug) this.#poison(segment);
       const list = kind === KIND_SMALL ? this.#small : kind === KIND_LARGE ? this.#large : this.#bare;
       list.frames[list.count++] = segment;
       segment = next;
     } while (segment !== 0);
-    if (lender !== 0) this.#lenders[lender]?.returned(tag);
+    if (lender > 0) this.#lenders[lender]?.returned(tag);
   }
 
   /** Releases frames[from..to). */
@@ -371,7 +394,7 @@ export class FramePool {
 
   /** True when the caller is the only holder and no segment is borrowed: it may change any byte. */
   isPrivate(frame: number): boolean {
-    return this.table[frame + REFS] === 1 && this.table[frame + LENDER] === 0;
+    return this.table[frame + REFS] === 1 && this.table[frame + LENDER]! <= 0;
   }
 
   /**

@@ -38,6 +38,8 @@ export interface BoundAddon {
   pingOpen(family: number): number;
   rawOpen(family: number, protocol: number, local: string | undefined, remote: string | undefined): number;
   unixDatagramOpen(local: string | undefined, remote: string | undefined): number;
+  datagramConnect(handle: number, path: string): number;
+  keepAlive(handle: number, on: boolean): number;
   tcpConnect(
     address: string,
     port: number,
@@ -79,6 +81,7 @@ export interface BoundAddon {
     to: number,
     at: number,
     addresses: Uint8Array | undefined,
+    spill: Int32Array | undefined,
   ): number;
   /** With `toMailbox` to the address in `open`'s mailbox. */
   sendDatagrams(
@@ -92,7 +95,16 @@ export interface BoundAddon {
   ): number;
   tapOpen(name: string | undefined, vnetHeader: boolean, multiQueue: boolean): number | [number, string];
   tapOffloads(handle: number, accepts: number): number;
-  readFrames(handle: number, frames: Int32Array, from: number, to: number): number;
+  /** [1 with a virtio_net_hdr, else 0; its name]. */
+  tapOf(handle: number): number | [number, string];
+  tapSendBuffer(handle: number, bytes: number): number;
+  readFrames(
+    handle: number,
+    frames: Int32Array,
+    from: number,
+    to: number,
+    spill: Int32Array | undefined,
+  ): number;
   writeFrames(handle: number, frames: Int32Array, from: number, to: number): number;
   adopt(fd: number, vnetHeader: boolean): number;
   socketPair(out: Int32Array): number;

@@ -127,6 +127,8 @@ export interface HostIo {
   sendBytes(handle: Handle, source: Uint8Array, from: number, to: number): number;
   /** Sends FIN. */
   shutdownWrite(handle: Handle): void;
+  /** Lets the kernel probe a silent TCP connection (SO_KEEPALIVE). */
+  setKeepAlive(handle: Handle, on: boolean): void;
   /** Closes with RST (SO_LINGER 0). */
   reset(handle: Handle): void;
 
@@ -138,11 +140,14 @@ export interface HostIo {
   /** Raw IP socket of one protocol. Received messages carry no IP header. */
   rawIpOpen(family: 4 | 6, protocol: number, options?: { local?: string; remote?: string }): Handle;
   unixDatagramOpen(options: { local?: string; remote?: string }): Handle;
+  /** Fixes, or moves, the far end of an open unix datagram socket. Returns 0 or a negative errno (-ENOENT, -ECONNREFUSED: nobody there). */
+  datagramConnect(handle: Handle, path: string): number;
   /**
    * Receives up to one datagram into each of frames[from..to), at `at` bytes after the slot's start, and sets OFFSET, LENGTH, TOTAL (and
    * GSO_SIZE with UDP_GRO). Sources go to `addresses` when given: that of frames[i] to
-   * addresses[i * ADDRESS_BYTES]. Returns how many frames were filled, or a negative errno. Datagrams that do not fit their slot are thrown away;
-   * the order of `frames` may then have changed (filled ones first).
+   * addresses[i * ADDRESS_BYTES]. Returns how many frames were filled, or a negative errno. A datagram too long for frames[i] goes on in the
+   * slot of spill[i] (a frame of the caller's, or 0), which is chained behind and becomes 0. One that fits nowhere is thrown away; the order
+   * of `frames` may then have changed (filled ones first).
    */
   receiveDatagrams(
     handle: Handle,
@@ -151,6 +156,7 @@ export interface HostIo {
     to: number,
     at: number,
     addresses?: Uint8Array,
+    spill?: Int32Array,
   ): number;
   /**
    * Sends frames[from..to), one datagram each, to `remote` (a connected socket needs none). `headers`, when given, holds
@@ -171,8 +177,19 @@ export interface HostIo {
   tapOpen(options: { name?: string; vnetHeader?: boolean; multiQueue?: boolean }): TapInfo;
   /** TUNSETOFFLOAD: ACCEPT_* bits (core/port.ts) that netemu's side takes. False when the kernel refuses. */
   tapOffloads(handle: Handle, accepts: number): boolean;
-  /** Reads one frame into each of frames[from..to) from a tap; sets OFFSET, LENGTH, TOTAL and facts. Returns how many, or a negative errno. */
-  readFrames(handle: Handle, frames: Int32Array, from: number, to: number): number;
+  /**
+   * What an adopted or received descriptor is as a tap; its frames carry the header it was made with from then on. Throws HostIoError when it
+   * is none.
+   */
+  tapOf(handle: Handle): TapInfo;
+  /** TUNSETSNDBUF: bytes that may wait in the tap. Returns 0 or a negative errno. */
+  tapSendBuffer(handle: Handle, bytes: number): number;
+  /**
+   * Reads one frame into each of frames[from..to) from a tap; sets OFFSET, LENGTH, TOTAL and facts. The ends of frames too long for their
+   * slot go to the slots of spill[0..) in order, up to the first 0; used ones are chained behind and become 0, and no frame is read when
+   * all are used. Returns how many, or a negative errno.
+   */
+  readFrames(handle: Handle, frames: Int32Array, from: number, to: number, spill?: Int32Array): number;
   /** Writes frames[from..to) to a tap, facts included. Returns how many, or a negative errno if none. */
   writeFrames(handle: Handle, frames: Int32Array, from: number, to: number): number;
   /** Wraps a descriptor of this process; the handle owns it from then on. */

@@ -310,6 +310,10 @@ export class NativeHostIo implements HostIo {
     return this.#addon.sendBytes(handle, source, from, to);
   }
 
+  setKeepAlive(handle: Handle, on: boolean): void {
+    this.#addon.keepAlive(handle, on);
+  }
+
   shutdownWrite(handle: Handle): void {
     this.#addon.shutdownWrite(handle);
   }
@@ -369,6 +373,10 @@ export class NativeHostIo implements HostIo {
     return probe === -ERRNO.ECONNREFUSED;
   }
 
+  datagramConnect(handle: Handle, path: string): number {
+    return this.#addon.datagramConnect(handle, path);
+  }
+
   receiveDatagrams(
     handle: Handle,
     frames: Int32Array,
@@ -376,8 +384,9 @@ export class NativeHostIo implements HostIo {
     to: number,
     at: number,
     addresses?: Uint8Array,
+    spill?: Int32Array,
   ): number {
-    return this.#addon.receiveDatagrams(handle, frames, from, to, at, addresses);
+    return this.#addon.receiveDatagrams(handle, frames, from, to, at, addresses, spill);
   }
 
   sendDatagrams(
@@ -419,8 +428,18 @@ export class NativeHostIo implements HostIo {
     return this.#addon.tapOffloads(handle, accepts) === 0;
   }
 
-  readFrames(handle: Handle, frames: Int32Array, from: number, to: number): number {
-    return this.#addon.readFrames(handle, frames, from, to);
+  tapOf(handle: Handle): TapInfo {
+    const known = this.#addon.tapOf(handle);
+    if (typeof known === 'number') throw hostIoError('TUNGETIFF', known, `handle ${handle} as a tap`);
+    return { handle, name: known[1], vnetHeader: known[0] === 1 };
+  }
+
+  tapSendBuffer(handle: Handle, bytes: number): number {
+    return this.#addon.tapSendBuffer(handle, bytes);
+  }
+
+  readFrames(handle: Handle, frames: Int32Array, from: number, to: number, spill?: Int32Array): number {
+    return this.#addon.readFrames(handle, frames, from, to, spill);
   }
 
   writeFrames(handle: Handle, frames: Int32Array, from: number, to: number): number {

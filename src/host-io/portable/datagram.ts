@@ -132,6 +132,7 @@ export class UdpEntry extends Entry {
     to: number,
     at: number,
     addresses: Uint8Array | undefined,
+    spill: Int32Array | undefined,
   ): number {
     const pool = this.owner.pool;
     if (!areFrames(pool, frames, from, to) || at < 0) return INVALID;
@@ -141,7 +142,7 @@ export class UdpEntry extends Entry {
       const message = this.#queue.first;
       if (message === undefined) break;
       this.#queue.drop();
-      if (!fillFrame(pool, frames[next]!, at, message.bytes)) {
+      if (!fillFrame(pool, frames[next]!, at, message.bytes, spill, next)) {
         this.dropTruncated++;
         continue;
       }

@@ -4,7 +4,7 @@
  */
 
 import type { FramePool } from '../../core/pool.ts';
-import { LENGTH, NEXT, OFFSET, RECORD_WORDS, ROOM, SLOT, TOTAL } from '../../core/pool.ts';
+import { LENGTH, NEXT, OFFSET, RECORD_WORDS, REFS, ROOM, SLOT, TOTAL } from '../../core/pool.ts';
 import { type Endpoint, ERRNO, type Handle } from '../host-io.ts';
 
 /** What an entry needs of its host. */
@@ -78,14 +78,36 @@ export function segmentBytes(pool: FramePool, frame: number): number {
   return bytes;
 }
 
-/** Puts a received message into the slot of `frame` at `at` and sets OFFSET, LENGTH and TOTAL; false when it does not fit. */
-export function fillFrame(pool: FramePool, frame: number, at: number, message: Uint8Array): boolean {
+/**
+ * Puts a received message into the slot of `frame` at `at` and sets OFFSET, LENGTH and TOTAL; what is too long goes on in spill[i], which is
+ * chained behind and becomes 0. False when it does not fit.
+ */
+export function fillFrame(
+  pool: FramePool,
+  frame: number,
+  at: number,
+  message: Uint8Array,
+  spill?: Int32Array,
+  i = 0,
+): boolean {
   const t = pool.table;
-  if (at + message.length > t[frame + ROOM]!) return false;
+  const room = t[frame + ROOM]! - at;
   const start = t[frame + SLOT]! + at;
-  pool.bytes.set(message, start);
+  const more = spill?.[i] ?? 0;
+  if (message.length > room) {
+    const rest = message.length - room;
+    if (room < 0 || more === 0 || rest > t[more + ROOM]!) return false;
+    pool.bytes.set(message.subarray(room), t[more + SLOT]!);
+    t[more + OFFSET] = t[more + SLOT]!;
+    t[more + LENGTH] = rest;
+    t[more + REFS] = 0;
+    t[frame + NEXT] = more;
+    spill![i] = 0;
+  }
+  const first = Math.min(room, message.length);
+  pool.bytes.set(first === message.length ? message : message.subarray(0, first), start);
   t[frame + OFFSET] = start;
-  t[frame + LENGTH] = message.length;
+  t[frame + LENGTH] = first;
   t[frame + TOTAL] = message.length;
   return true;
 }

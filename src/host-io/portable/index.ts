@@ -315,6 +315,15 @@ export class PortableHostIo implements HostIo, EntryOwner {
     return needsAddon('a unix datagram socket');
   }
 
+  datagramConnect(_handle: Handle, _path: string): number {
+    return -EOPNOTSUPP;
+  }
+
+  setKeepAlive(handle: Handle, on: boolean): void {
+    const entry = this.#entries.get(handle);
+    if (entry instanceof StreamEntry) entry.probe(on);
+  }
+
   #datagrams(handle: Handle): UdpEntry | RawIpEntry | number {
     const entry = this.#entries.get(handle);
     if (entry === undefined) return -EBADF;
@@ -328,9 +337,10 @@ export class PortableHostIo implements HostIo, EntryOwner {
     to: number,
     at: number,
     addresses?: Uint8Array,
+    spill?: Int32Array,
   ): number {
     const entry = this.#datagrams(handle);
-    return typeof entry === 'number' ? entry : entry.receive(frames, from, to, at, addresses);
+    return typeof entry === 'number' ? entry : entry.receive(frames, from, to, at, addresses, spill);
   }
 
   sendDatagrams(
@@ -356,7 +366,15 @@ export class PortableHostIo implements HostIo, EntryOwner {
     return needsAddon('a tap');
   }
 
-  readFrames(_handle: Handle, _frames: Int32Array, _from: number, _to: number): number {
+  tapOf(_handle: Handle): TapInfo {
+    return needsAddon('a tap');
+  }
+
+  tapSendBuffer(_handle: Handle, _bytes: number): number {
+    return needsAddon('a tap');
+  }
+
+  readFrames(_handle: Handle, _frames: Int32Array, _from: number, _to: number, _spill?: Int32Array): number {
     return needsAddon('a tap');
   }
 

@@ -169,6 +169,7 @@ export class RawIpEntry extends Entry {
     to: number,
     at: number,
     addresses: Uint8Array | undefined,
+    spill: Int32Array | undefined,
   ): number {
     const pool = this.owner.pool;
     if (!areFrames(pool, frames, from, to) || at < 0) return INVALID;
@@ -178,7 +179,7 @@ export class RawIpEntry extends Entry {
       const message = this.#queue.first;
       if (message === undefined) break;
       this.#queue.drop();
-      if (!fillFrame(pool, frames[next]!, at, message.bytes)) {
+      if (!fillFrame(pool, frames[next]!, at, message.bytes, spill, next)) {
         this.dropTruncated++;
         continue;
       }

@@ -87,6 +87,11 @@ export class StreamEntry extends Entry {
     return remoteAddress === undefined ? null : { address: remoteAddress, port: remotePort ?? 0 };
   }
 
+  /** SO_KEEPALIVE. */
+  probe(on: boolean): void {
+    this.#socket.setKeepAlive(on);
+  }
+
   keepAlive(yes: boolean): void {
     if (yes) this.#socket.ref();
     else this.#socket.unref();
