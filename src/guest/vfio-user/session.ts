@@ -244,7 +244,9 @@ export class Session {
 
   #irqInfo(at: number, from: number): number {
     const index = this.#wire.view.getUint32(from + 8, true);
-    if (this.#wire.view.getUint32(from, true) < p.IRQ_INFO_BYTES || index >= p.IRQ_COUNT) return p.EINVAL;
+    if (this.#wire.view.getUint32(from, true) < p.IRQ_INFO_BYTES) return p.EINVAL;
+    // Errors (AER) and unplug requests are told by interrupts only where there are any: VFIO gives a conventional PCI device none.
+    if (index >= p.IRQ_COUNT || index > p.IRQ_MSIX) return p.EINVAL;
     const out = this.#wire.reply(at, p.IRQ_INFO_BYTES);
     const view = this.#wire.outView;
     view.setUint32(out, p.IRQ_INFO_BYTES, true);

@@ -273,6 +273,7 @@ export class Wire {
 
   /** Takes back the reply that the current command has begun: it turned out to be bad, or wants none. */
   withdraw(): void {
+    if (this.#outTo > this.#outWhole) this.stats.replies--;
     this.#outTo = this.#outWhole;
   }
 

@@ -55,7 +55,7 @@ test('device, regions and interrupts describe the function', async () => {
     [0, 0],
   ]);
   const irqs: number[][] = [];
-  for (let index = 0; index < 5; index++) {
+  for (let index = 0; index < 3; index++) {
     const { view } = await client.ok(7, fields([16, 4], [0, 4], [index, 4], [0, 4]));
     irqs.push([view.getUint32(4, true), view.getUint32(12, true)]);
   }
@@ -63,9 +63,8 @@ test('device, regions and interrupts describe the function', async () => {
     [7, 1],
     [9, VECTORS],
     [9, VECTORS],
-    [0, 0],
-    [0, 0],
   ]);
+  for (const index of [3, 4, 5]) expect(await client.fails(7, fields([16, 4], [0, 4], [index, 4], [0, 4]))).toBe(22);
   const io = await client.ok(6, fields([16, 4], [0, 4], [0, 4], [0, 4]));
   expect([...new Uint32Array(io.payload.buffer)]).toEqual([16, 0, 0, 0]);
 });
