@@ -72,7 +72,8 @@ enum {
   NE_F_VNET = 8,       /* a virtio_net_hdr precedes each frame */
   NE_F_WATCHED = 16,
   NE_F_IN_EPOLL = 32,
-  NE_F_SOCKET = 64
+  NE_F_SOCKET = 64,
+  NE_F_RAW = 128       /* raw IP: has no port */
 };
 
 typedef struct {
@@ -194,6 +195,7 @@ typedef struct {
 } ne_udp_options;
 
 int ne_udp_open(ne_context *c, const ne_udp_options *options);
+/* The kernel's ICMP echo socket, or where that is not allowed, a raw one that hears only echo replies. */
 int ne_ping_open(ne_context *c, int family);
 int ne_raw_open(ne_context *c, int family, int protocol, const ne_address *local, const ne_address *remote);
 int ne_unix_datagram_open(ne_context *c, const ne_address *local, const ne_address *remote);

@@ -9,6 +9,7 @@
 #include <ifaddrs.h>
 #include <linux/udp.h>
 #include <net/if.h>
+#include <netinet/icmp6.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -123,19 +124,50 @@ int ne_udp_open(ne_context *c, const ne_udp_options *o) {
   return ne_handle_new(c, fd, NE_DATAGRAM, flags);
 }
 
+/* A raw ICMP socket whose filter passes echo replies alone. */
+static int raw_echo_open(ne_context *c, int family) {
+  bool six = family == AF_INET6;
+  int fd = new_socket(family, SOCK_RAW, six ? IPPROTO_ICMPV6 : IPPROTO_ICMP);
+  if (fd < 0) return fd;
+  int result;
+  if (six) {
+    struct icmp6_filter filter;
+    ICMP6_FILTER_SETBLOCKALL(&filter);
+    ICMP6_FILTER_SETPASS(ICMP6_ECHO_REPLY, &filter);
+    result = setsockopt(fd, IPPROTO_ICMPV6, ICMP6_FILTER, &filter, sizeof filter);
+  } else {
+    uint32_t blocked = ~(UINT32_C(1) << 0); /* type 0: echo reply */
+    result = setsockopt(fd, SOL_RAW, 1 /* ICMP_FILTER */, &blocked, sizeof blocked);
+  }
+  if (result < 0) return fail(fd, -errno);
+  return ne_handle_new(c, fd, six ? NE_DATAGRAM : NE_RAW4, NE_F_SOCKET | NE_F_RAW);
+}
+
 int ne_ping_open(ne_context *c, int family) {
   int fd = new_socket(family, SOCK_DGRAM, family == AF_INET ? IPPROTO_ICMP : IPPROTO_ICMPV6);
+  if (fd == -EACCES || fd == -EPERM) {
+    int raw = raw_echo_open(c, family);
+    return raw > 0 || raw == -EMFILE ? raw : fd;
+  }
   if (fd < 0) return fd;
+  /* Bound at once, so that its identifier can be asked for. */
+  struct sockaddr_storage any;
+  memset(&any, 0, sizeof any);
+  any.ss_family = (sa_family_t)family;
+  socklen_t length = family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
+  if (bind(fd, (const struct sockaddr *)&any, length) < 0) return fail(fd, -errno);
   return ne_handle_new(c, fd, NE_DATAGRAM, NE_F_SOCKET);
 }
 
 int ne_raw_open(ne_context *c, int family, int protocol, const ne_address *local, const ne_address *remote) {
   if (protocol <= 0 || protocol > 255) return -EINVAL;
+  if ((local != NULL && local->family != family) || (remote != NULL && remote->family != family)) return -EINVAL;
   int fd = new_socket(family, SOCK_RAW, protocol);
   if (fd < 0) return fd;
   if (local != NULL && bind(fd, &local->u.any, local->length) < 0) return fail(fd, -errno);
   if (remote != NULL && connect(fd, &remote->u.any, remote->length) < 0) return fail(fd, -errno);
-  return ne_handle_new(c, fd, family == AF_INET ? NE_RAW4 : NE_DATAGRAM, NE_F_SOCKET | (remote != NULL ? NE_F_CONNECTED : 0));
+  int flags = NE_F_SOCKET | NE_F_RAW | (remote != NULL ? NE_F_CONNECTED : 0);
+  return ne_handle_new(c, fd, family == AF_INET ? NE_RAW4 : NE_DATAGRAM, flags);
 }
 
 int ne_unix_datagram_open(ne_context *c, const ne_address *local, const ne_address *remote) {
@@ -247,6 +279,8 @@ int ne_endpoint(ne_context *c, int32_t handle, bool remote, ne_address *out) {
   out->family = name.ss_family;
   out->length = length < sizeof out->u ? length : (socklen_t)sizeof out->u;
   memcpy(&out->u, &name, out->length);
+  /* A raw socket's "port" is its protocol. */
+  if (h->flags & NE_F_RAW) *(out->family == AF_INET ? &out->u.v4.sin_port : &out->u.v6.sin6_port) = 0;
   return 0;
 }
 

@@ -135,7 +135,12 @@ export interface HostIo {
   // Datagrams.
 
   udpOpen(options: UdpOptions): Handle;
-  /** Unprivileged ICMP echo socket (SOCK_DGRAM, IPPROTO_ICMP or IPPROTO_ICMPV6). */
+  /**
+   * An ICMP echo socket: whole ICMP messages without the IP header, requests out and echo replies in. The kernel's own (SOCK_DGRAM) where the
+   * system allows it: it replaces the identifier by the socket's, which is the port of `localEndpoint`, and hears no other replies. Else a raw
+   * one: its port is 0, identifiers go out as written, and the replies to everybody on this host arrive. So: write the port, or an
+   * identifier of your own when it is 0, and drop replies that carry another. IPv6 checksums are the kernel's work.
+   */
   pingOpen(family: 4 | 6): Handle;
   /** Raw IP socket of one protocol. Received messages carry no IP header. */
   rawIpOpen(family: 4 | 6, protocol: number, options?: { local?: string; remote?: string }): Handle;

@@ -9,6 +9,7 @@ import { LENGTH, OFFSET, SLOT, TOTAL } from '../../src/core/pool.ts';
 import { unpackAddress } from '../../src/host-io/address.ts';
 import { ADDRESS_BYTES, ERRNO, FAILED, HUNG_UP, READABLE, WRITABLE } from '../../src/host-io/host-io.ts';
 import { createHostIo } from '../../src/host-io/index.ts';
+import { internetChecksum } from '../../src/wire/checksum.ts';
 import { Lab, LOOPBACK, pattern, show, text, turn } from './lab.ts';
 
 describe.each(['native', 'portable'] as const)('host I/O, %s', (implementation) => {
@@ -178,6 +179,56 @@ describe.each(['native', 'portable'] as const)('host I/O, %s', (implementation) 
         /Cannot assign requested address/,
       );
       expect(() => host.udpOpen({})).toThrow(HostIoError);
+    });
+  });
+
+  describe('raw IP', () => {
+    // 253: for experiments (RFC 3692).
+    it.each([
+      [4, '127.0.0.1'],
+      [6, '::1'],
+    ] as const)(
+      'carries messages of one protocol over IPv%i, without the IP header',
+      async (family, address) => {
+        const { host } = lab;
+        const one = host.rawIpOpen(family, 253, { remote: address });
+        const two = host.rawIpOpen(family, 253);
+        const sent = lab.frames('raw one', pattern(900));
+        expect(host.sendDatagrams(one, sent, 0, 2)).toBe(2);
+        const got = lab.slots(2);
+        const addresses = new Uint8Array(2 * ADDRESS_BYTES);
+        await lab.receiveDatagrams(two, got, 14, addresses);
+        expect(show(lab.bytesOf(got[0]!))).toBe('raw one');
+        expect(lab.bytesOf(got[1]!)).toEqual(pattern(900));
+        expect(lab.pool.table[got[0]! + OFFSET]).toBe(lab.pool.table[got[0]! + SLOT]! + 14);
+        expect(unpackAddress(addresses, 0)?.address).toBe(address);
+        lab.release(sent, got);
+      },
+    );
+
+    it('refuses a protocol that is none', () => {
+      expect(() => lab.host.rawIpOpen(4, 300)).toThrow(HostIoError);
+      expect(() => lab.host.rawIpOpen(4, 253, { remote: '::1' })).toThrow(HostIoError);
+    });
+
+    it('hears the echo of a ping', async () => {
+      const { host } = lab;
+      const socket = host.pingOpen(4);
+      // Type 8, code 0, checksum, identifier, sequence 7, then four bytes.
+      const identifier = host.localEndpoint(socket).port || 0x1234;
+      const request = Uint8Array.of(8, 0, 0, 0, identifier >> 8, identifier & 0xff, 0, 7, 1, 2, 3, 4);
+      const sum = internetChecksum(request, 0, request.length);
+      request[2] = sum >> 8;
+      request[3] = sum & 0xff;
+      const sent = lab.frames(request);
+      await lab.sendDatagrams(socket, sent, { address: '127.0.0.1', port: 0 });
+      const got = lab.slots(1);
+      await lab.receiveDatagrams(socket, got);
+      const reply = lab.bytesOf(got[0]!);
+      expect(reply[0]).toBe(0);
+      expect(internetChecksum(reply, 0, reply.length)).toBe(0);
+      expect([...reply.subarray(4)]).toEqual([...request.subarray(4)]);
+      lab.release(sent, got);
     });
   });
 
