@@ -106,7 +106,7 @@ export function nicHelp(): string {
 }
 
 /** One table as text. Union members appear under their dotted names. */
-export function optionHelp(title: string, summary: string, table: OptionTable): string {
+function optionHelp(title: string, summary: string, table: OptionTable): string {
   const lines = [`${title}: ${summary}`];
   for (const { name, spec } of flatOptions(table)) {
     lines.push(...entry(`${name}=<${metavar(spec)}>`, docWithDefault(spec)));

@@ -42,7 +42,8 @@ export class SchemaBuilder {
 
   /** Adds an object type for a table and whatever its members need. Returns the type's name. */
   table(name: string, table: OptionTable): string {
-    return this.object(name, table);
+    if (this.infos.has(name)) return name;
+    return this.put({ name, 'meta-type': 'object', members: this.members(name, table) });
   }
 
   /** Adds a union of tables told apart by `tag`, with members that all have. Returns the type's name. */
@@ -57,7 +58,7 @@ export class SchemaBuilder {
     const members = [...this.members(name, common), { name: tag, type: tagType }];
     const variants = Object.entries(branches).map(([branch, table]) => ({
       case: branch,
-      type: this.object(`${name}-${branch}`, table),
+      type: this.table(`${name}-${branch}`, table),
     }));
     return this.put({ name, 'meta-type': 'object', members, tag, variants });
   }
@@ -69,11 +70,6 @@ export class SchemaBuilder {
   /** All entries, each name once. */
   schema(): SchemaInfo[] {
     return [...this.infos.values()];
-  }
-
-  private object(name: string, table: OptionTable): string {
-    if (this.infos.has(name)) return name;
-    return this.put({ name, 'meta-type': 'object', members: this.members(name, table) });
   }
 
   private members(owner: string, table: OptionTable): SchemaMember[] {
@@ -104,7 +100,7 @@ export class SchemaBuilder {
       case 'enum':
         return this.enumeration(name, spec.values);
       case 'list': {
-        const element = this.object('String', { str: { kind: 'string', required: true, doc: 'The text.' } });
+        const element = this.table('String', { str: { kind: 'string', required: true, doc: 'The text.' } });
         return this.put({ name: `[${element}]`, 'meta-type': 'array', 'element-type': element });
       }
       case 'union':

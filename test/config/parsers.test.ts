@@ -40,9 +40,10 @@ describe('key=value', () => {
 describe('JSON', () => {
   it('reads what JSON.parse reads, to the same value', () => {
     fc.assert(
-      fc.property(fc.jsonValue({ maxDepth: 4, noNumericPrecisionLoss: true } as object), (value) => {
+      fc.property(fc.jsonValue({ maxDepth: 4 }), (value) => {
         const text = JSON.stringify(value);
-        expect(JSON.stringify(parseJson(text))).toBe(JSON.stringify(JSON.parse(text)));
+        const plain = (_key: string, item: unknown) => (typeof item === 'bigint' ? Number(item) : item);
+        expect(JSON.stringify(parseJson(text), plain)).toBe(JSON.stringify(JSON.parse(text)));
       }),
     );
   });
