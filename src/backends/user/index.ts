@@ -1,0 +1,342 @@
+/**
+ * The `user` netdev: a small private network whose gateway is the host, without privileges. This file is the port's client and tells packets
+ * apart; each protocol has a file of its own.
+ *
+ *     port.receive(batch) ─▶ Ethernet ─▶ ARP ──────────────────────── arp.ts
+ *                                     ├▶ IPv4, IPv6 ─▶ reassembly.ts
+ *                                     │     ├▶ ICMP ───────────────── icmp.ts (echo, ping), ndp.ts
+ *                                     │     ├▶ UDP ─▶ DHCP, TFTP … ── dhcp.ts, tftp.ts, dhcpv6.ts
+ *                                     │     │       └▶ outside ────── udp-nat.ts, hostfwd.ts
+ *                                     │     └▶ TCP ────────────────── tcp-nat.ts over src/tcp
+ *     end of the batch: engines flush, one send call per flow, one batch back through outbox.ts
+ *
+ * Frames of the guest are always taken: TCP has windows, datagrams are dropped where there is no room, each drop is counted. Frames to
+ * the guest wait in outbox.ts at most. What a guest sends can make us send, open sockets and allocate slots only within the bounds named
+ * in each file. Addresses of the host never appear on the guest's side.
+ */
+
+import type { NetdevConfigOf } from '../../config/netdevs/index.ts';
+import type { UserConfig } from '../../config/netdevs/user.ts';
+import type { HostForward } from '../../config/netdevs/user-forward.ts';
+import { UnsupportedError } from '../../core/errors.ts';
+import { LENGTH, OFFSET, TOTAL } from '../../core/pool.ts';
+import { ACCEPT_CSUM, ACCEPT_ECN, ACCEPT_TSO4, ACCEPT_TSO6, type Client, Port } from '../../core/port.ts';
+import { putU32be } from '../../wire/bytes.ts';
+import { ChecksumRegion } from '../../wire/checksum.ts';
+import { DHCP_SERVER_PORT } from '../../wire/dhcp.ts';
+import {
+  ETHERTYPE_ARP,
+  ETHERTYPE_IPV4,
+  ETHERTYPE_IPV6,
+  EthernetHeader,
+  equalMac,
+  isGroupMac,
+} from '../../wire/ethernet.ts';
+import { ICMP_TIME_EXCEEDED } from '../../wire/icmp.ts';
+import {
+  IP_PROTOCOL_ICMP,
+  IP_PROTOCOL_TCP,
+  IP_PROTOCOL_UDP,
+  Ipv4Header,
+  isLoopbackIpv4,
+  isMulticastIpv4,
+} from '../../wire/ipv4.ts';
+import { UdpHeader } from '../../wire/udp.ts';
+import type { Backend, BackendContext, OpenBackend } from '../backend.ts';
+import { Arp } from './arp.ts';
+import { DhcpServer } from './dhcp.ts';
+import { type ForwardInfo, HostForwards } from './hostfwd.ts';
+import { Icmp } from './icmp.ts';
+import { PROTOCOL_UNREACHABLE, sendErrorAbout } from './icmp-error.ts';
+import { Neighbours } from './neighbours.ts';
+import { Outbox } from './outbox.ts';
+import { Policy } from './policy.ts';
+import { Reassembly } from './reassembly.ts';
+import type { Site, UserServices } from './site.ts';
+import { UserStats } from './stats.ts';
+import { type FlowInfo, TcpNat } from './tcp-nat.ts';
+import { UdpNat } from './udp-nat.ts';
+
+/** What `query-usernet` and `info usernet` show. */
+export interface UserInfo {
+  readonly flows: readonly FlowInfo[];
+  readonly forwards: readonly ForwardInfo[];
+  readonly neighbours: readonly { readonly address: string; readonly mac: string }[];
+}
+
+/** The first bytes of the gateway's MAC; its IPv4 address follows, as QEMU's users know it. */
+const MAC_PREFIX = [0x52, 0x55];
+
+export class UserBackend implements Backend, Client {
+  readonly ports: readonly Port[];
+  readonly stats = new UserStats();
+  readonly tcp: TcpNat;
+  readonly udp: UdpNat;
+  readonly icmp: Icmp;
+  readonly forwards: HostForwards;
+  readonly dhcp: DhcpServer | null;
+  readonly #site: Site;
+  readonly #port: Port;
+  readonly #outbox: Outbox;
+  readonly #arp: Arp;
+  readonly #reassembly: Reassembly;
+  readonly #ethernet = new EthernetHeader();
+  readonly #ip = new Ipv4Header();
+  readonly #udpHeader = new UdpHeader();
+  #closed = false;
+
+  constructor(id: string, config: UserConfig, context: BackendContext, services: UserServices) {
+    if (context.hostIo === null)
+      throw new UnsupportedError(`netdev '${id}': user needs host sockets, and there are none here`);
+    const mac = Uint8Array.of(...MAC_PREFIX, 0, 0, 0, 2);
+    if (config.ipv4 !== undefined) putU32be(mac, 2, config.ipv4.host.value);
+    this.#port = new Port(id, 'backend', this, context);
+    this.#port.accepts = ACCEPT_CSUM | ACCEPT_TSO4 | ACCEPT_TSO6 | ACCEPT_ECN;
+    this.ports = [this.#port];
+    this.#outbox = new Outbox(context, this.stats);
+    this.#outbox.attach(this.#port);
+    const port = this.#port;
+    this.#site = {
+      pool: context.pool,
+      loop: context.loop,
+      random: context.random,
+      log: context.log,
+      hostIo: context.hostIo,
+      config,
+      services,
+      mac,
+      stats: this.stats,
+      outbox: this.#outbox,
+      policy: new Policy(config),
+      neighbours: new Neighbours(context.loop),
+      sums: new ChecksumRegion(context.pool.bytes),
+      accepts: () => port.peer?.accepts ?? 0,
+    };
+    this.tcp = new TcpNat(this.#site, () => null);
+    this.udp = new UdpNat(this.#site);
+    this.icmp = new Icmp(this.#site);
+    this.#arp = new Arp(this.#site, (address) => this.#serves(address));
+    this.#reassembly = new Reassembly(this.#site);
+    this.dhcp = config.ipv4 === undefined ? null : new DhcpServer(this.#site);
+    this.forwards = new HostForwards(this.#site, this.tcp, (guest) => this.#ask(guest));
+    try {
+      for (const rule of config.hostfwd) this.forwards.add(rule);
+    } catch (error) {
+      this.close();
+      throw error;
+    }
+  }
+
+  get mac(): Uint8Array {
+    return this.#site.mac;
+  }
+
+  #serves(address: number): boolean {
+    const net = this.#site.config.ipv4;
+    return net !== undefined && (address === net.host.value || address === net.dns.value);
+  }
+
+  #ask(guest: HostForward['guestAddress']): void {
+    if (guest.family === 4) this.#arp.ask(guest.value);
+  }
+
+  // The port's client.
+
+  receive(frames: Int32Array, from: number, to: number): number {
+    const { stats } = this;
+    this.#outbox.begin();
+    stats.txFrames += to - from;
+    for (let i = from; i < to; i++) this.#input(frames[i]);
+    this.udp.flush();
+    this.tcp.stack.flush();
+    this.#outbox.end();
+    return to - from;
+  }
+
+  peerReady(): void {
+    if (!this.#outbox.flush()) return;
+    this.tcp.stack.outputReady();
+    this.udp.resume();
+  }
+
+  linkChanged(up: boolean): void {
+    if (up) this.peerReady();
+  }
+
+  #input(frame: number): void {
+    const { pool } = this.#site;
+    const { stats } = this;
+    const t = pool.table;
+    const bytes = pool.bytes;
+    const start = t[frame + OFFSET];
+    // Lengths count the whole frame: its payload may lie in further segments, its headers do not.
+    const end = start + t[frame + TOTAL];
+    const ethernet = this.#ethernet;
+    if (!ethernet.parse(bytes, start, start + t[frame + LENGTH])) stats.txDropShort++;
+    else if (!isGroupMac(bytes, start) && !equalMac(bytes, start, this.#site.mac, 0)) stats.txDropNotForUs++;
+    else if (isGroupMac(bytes, start + 6)) stats.txDropBadSource++;
+    else if (ethernet.vlanTci >= 0) stats.txDropVlan++;
+    else if (ethernet.etherType === ETHERTYPE_IPV4) {
+      this.#inputV4(frame, start, ethernet.payload, end);
+      return;
+    } else if (ethernet.etherType === ETHERTYPE_ARP) {
+      this.#arp.input(start, ethernet.payload, start + t[frame + LENGTH]);
+    } else if (ethernet.etherType === ETHERTYPE_IPV6) stats.txDropFamilyOff++;
+    else stats.txDropUnknownEtherType++;
+    pool.release(frame);
+  }
+
+  #inputV4(frame: number, start: number, at: number, end: number): void {
+    const { pool, config } = this.#site;
+    const { stats } = this;
+    const ip = this.#ip;
+    if (config.ipv4 === undefined) stats.txDropFamilyOff++;
+    else if (!ip.parse(pool.bytes, at, end)) stats.txDropBadIp++;
+    else if (ip.payload > start + pool.table[frame + LENGTH]) stats.txDropNoHeaderRoom++;
+    else if (!ip.checksumOk(pool.bytes)) stats.txDropBadIpChecksum++;
+    else if (!this.#sourceOk(ip)) stats.txDropBadSource++;
+    else if (ip.isFragment) {
+      const whole = this.#reassembly.inputV4(frame, start, ip);
+      pool.release(frame);
+      if (whole !== 0) {
+        const wholeStart = pool.table[whole + OFFSET];
+        this.#inputV4(whole, wholeStart, wholeStart + 14, wholeStart + pool.table[whole + TOTAL]);
+      }
+      return;
+    } else if (ip.ttl <= 1 && !this.#isLocal(ip.dst)) {
+      stats.txTtlExpired++;
+      const there = start + pool.table[frame + LENGTH] - ip.offset;
+      sendErrorAbout(
+        this.#site,
+        4,
+        ip.offset,
+        Math.min(there, ip.totalBytes),
+        start + 6,
+        ICMP_TIME_EXCEEDED,
+        0,
+        false,
+      );
+    } else {
+      this.#transportV4(frame, start, ip);
+      return;
+    }
+    pool.release(frame);
+  }
+
+  #sourceOk(ip: Ipv4Header): boolean {
+    const { src } = ip;
+    // 0.0.0.0 is a DHCP client; the gateway's own addresses are nobody else's.
+    if (src === 0) return ip.protocol === IP_PROTOCOL_UDP;
+    return (
+      src >>> 24 !== 0 &&
+      !isLoopbackIpv4(src) &&
+      !isMulticastIpv4(src) &&
+      src >>> 28 !== 15 &&
+      !this.#serves(src)
+    );
+  }
+
+  /** Takes no hop: this network itself, and groups on it. */
+  #isLocal(dst: number): boolean {
+    const net = this.#site.config.ipv4!;
+    return (dst & net.mask.value) >>> 0 === net.net.value || isMulticastIpv4(dst) || dst === 0xffffffff;
+  }
+
+  #transportV4(frame: number, start: number, ip: Ipv4Header): void {
+    const { pool } = this.#site;
+    const length = ip.payloadEnd - ip.payload;
+    switch (ip.protocol) {
+      case IP_PROTOCOL_TCP:
+        if (ip.src === 0) break;
+        this.tcp.stack.input(frame, 4, ip.offset, ip.payload, length);
+        return;
+      case IP_PROTOCOL_UDP:
+        this.#udpV4(frame, start, ip);
+        return;
+      case IP_PROTOCOL_ICMP:
+        this.icmp.input(frame, 4, start, ip.offset, ip.payload, length);
+        pool.release(frame);
+        return;
+      default:
+        this.stats.txDropUnknownProtocol++;
+        if (!isMulticastIpv4(ip.dst) && ip.dst !== 0xffffffff) {
+          const there = Math.min(start + pool.table[frame + LENGTH] - ip.offset, ip.totalBytes);
+          sendErrorAbout(this.#site, 4, ip.offset, there, start + 6, 3, PROTOCOL_UNREACHABLE.v4, true);
+        }
+    }
+    pool.release(frame);
+  }
+
+  #udpV4(frame: number, start: number, ip: Ipv4Header): void {
+    const { pool, config } = this.#site;
+    const udp = this.#udpHeader;
+    const { stats } = this;
+    const inFirst = start + pool.table[frame + LENGTH];
+    if (ip.payload + 8 > inFirst || !udp.parse(pool.bytes, ip.payload, ip.payloadEnd)) {
+      stats.udpDropMalformed++;
+      pool.release(frame);
+      return;
+    }
+    const net = config.ipv4!;
+    const broadcast = ip.dst === 0xffffffff || ip.dst === (net.net.value | (~net.mask.value >>> 0)) >>> 0;
+    const gateway = ip.dst === net.host.value;
+    if (udp.dstPort === DHCP_SERVER_PORT && (broadcast || gateway)) {
+      // A message in more than one segment is none of ours: make it one.
+      const whole = udp.payloadEnd <= inFirst ? frame : pool.writable(frame);
+      if (whole !== 0) {
+        const shift = pool.table[whole + OFFSET] - start;
+        this.dhcp?.input(udp.payload + shift, udp.payloadEnd + shift);
+      }
+      pool.release(whole === 0 ? frame : whole);
+      return;
+    }
+    if (broadcast || ip.src === 0) {
+      if (ip.src === 0) stats.txDropBadSource++;
+      else stats.txDropBadDestination++;
+      pool.release(frame);
+      return;
+    }
+    if (gateway && this.forwards.answers(udp.dstPort, udp.srcPort)) {
+      this.forwards.inputUdp(frame, start, udp);
+      return;
+    }
+    this.udp.input(frame, 4, start, ip.offset, udp);
+  }
+
+  // For the monitor.
+
+  describe(): string {
+    const { ipv4, restrict } = this.#site.config;
+    return `net=${ipv4 === undefined ? 'none' : ipv4.net.text},restrict=${restrict ? 'on' : 'off'}`;
+  }
+
+  info(): UserInfo {
+    const neighbours = [...this.#site.neighbours.entries].map(([address, mac]) => ({
+      address,
+      mac: [...mac].map((byte) => byte.toString(16).padStart(2, '0')).join(':'),
+    }));
+    return {
+      flows: [...this.tcp.list(), ...this.udp.list(), ...this.icmp.list()],
+      forwards: this.forwards.list(),
+      neighbours,
+    };
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#site.neighbours.close();
+    this.forwards.close();
+    this.tcp.close();
+    this.udp.close();
+    this.icmp.close();
+    this.#reassembly.close();
+    this.#outbox.clear();
+  }
+}
+
+/** The table's row, with what the platform brings beside sockets. */
+export function openUser(services: UserServices): OpenBackend<'user'> {
+  return (config: NetdevConfigOf<'user'>, context: BackendContext) =>
+    new UserBackend(config.id, config, context, services);
+}

@@ -1,0 +1,64 @@
+/** What every part of the user network shares: one object, made by index.ts. Parts hold it and each other only through it. */
+
+import type { UserConfig } from '../../config/netdevs/user.ts';
+import type { Random } from '../../core/clock.ts';
+import type { Logger } from '../../core/log.ts';
+import type { Loop } from '../../core/loop.ts';
+import type { FramePool } from '../../core/pool.ts';
+import type { Handle, HostIo } from '../../host-io/host-io.ts';
+import type { ChecksumRegion } from '../../wire/checksum.ts';
+import type { Neighbours } from './neighbours.ts';
+import type { Outbox } from './outbox.ts';
+import type { Policy } from './policy.ts';
+import type { UserStats } from './stats.ts';
+
+/** What the embedder brings beside sockets; on Node it is host-io/user-services.ts. What is absent is refused where it is asked for. */
+export interface UserServices {
+  /** The host's name servers, textual addresses, the preferred first, as they are now. */
+  resolvers(): readonly string[];
+  /** Opens the far end of a guestfwd: a stream handle (a process's standard input and output, a character device). Throws when it cannot. */
+  openGuestForward?(target: GuestForwardTarget): Handle;
+  /** Files for TFTP. */
+  openTftpRoot?(path: string): TftpRoot;
+  /** Starts smbd for a folder; resolves with where it listens. */
+  openSmb?(folder: string): Promise<SmbServer>;
+}
+
+export type GuestForwardTarget = { readonly kind: string; readonly command?: string; readonly id?: string };
+
+export interface TftpRoot {
+  /** Opens a regular file beneath the root for reading, or null. Never follows a link out of it. */
+  open(name: string): TftpFile | null;
+}
+
+export interface TftpFile {
+  readonly sizeBytes: number;
+  /** Reads into target[at..at+length); returns the bytes read. */
+  read(position: number, target: Uint8Array, at: number, length: number): number;
+  close(): void;
+}
+
+export interface SmbServer {
+  /** A stream handle to a fresh session. */
+  connect(): Handle;
+  close(): void;
+}
+
+export interface Site {
+  readonly pool: FramePool;
+  readonly loop: Loop;
+  readonly config: UserConfig;
+  readonly hostIo: HostIo;
+  readonly random: Random;
+  readonly log: Logger;
+  readonly services: UserServices;
+  readonly stats: UserStats;
+  readonly outbox: Outbox;
+  readonly policy: Policy;
+  readonly neighbours: Neighbours;
+  readonly sums: ChecksumRegion;
+  /** This end of the link. */
+  readonly mac: Uint8Array;
+  /** ACCEPT_* bits of the guest's side. */
+  accepts(): number;
+}

@@ -1,0 +1,267 @@
+/**
+ * TCP between the guest and the host: the engine faces the guest as whatever server it called, a host socket stands behind.
+ *
+ *     SYN ─▶ policy ─▶ host connect ─▶ connected: SYN-ACK
+ *                                   ├▶ refused: RST
+ *                                   ├▶ unreachable, forbidden: ICMP
+ *                                   └▶ no answer: nothing, as the real network
+ *
+ * So a connect scan from the guest sees the true state of every port. A forward is the same the other way round: accepted on the host,
+ * connected to the guest from the gateway's address.
+ */
+
+import { HostIoError } from '../../core/errors.ts';
+import type { Timer } from '../../core/loop.ts';
+import { ERRNO, type Handle } from '../../host-io/host-io.ts';
+import type { Connection } from '../../tcp/connection.ts';
+import { localAddress, remoteAddress } from '../../tcp/link-header.ts';
+import { TcpStack } from '../../tcp/stack.ts';
+import { STATE_NAMES } from '../../tcp/states.ts';
+import { formatIpv4, formatIpv6, u32be } from '../../wire/bytes.ts';
+import {
+  HOST_UNREACHABLE,
+  PROHIBITED,
+  sendFlowUnreachable,
+  type Unreachable,
+  unreachableFor,
+} from './icmp-error.ts';
+import { DENIED, NOBODY, NOWHERE, RESTRICTED, TO_RESOLVER } from './policy.ts';
+import type { Site } from './site.ts';
+import { type FlowOwner, TcpFlow } from './tcp-flow.ts';
+
+const FLOWS_MAX = 16_384;
+const RETRY_NS = 2e6;
+const DNS_PORT = 53;
+
+/** What `query-usernet` shows of a flow. */
+export interface FlowInfo {
+  readonly protocol: 'tcp' | 'udp' | 'icmp';
+  readonly state: string;
+  readonly guest: string;
+  readonly guestPort: number;
+  readonly remote: string;
+  readonly remotePort: number;
+  readonly fromGuestBytes: number;
+  readonly toGuestBytes: number;
+  readonly kind: string;
+}
+
+/** Servers inside the network that are not the host's: guestfwd and smb. Returns a connected stream, or null when it serves nothing there. */
+export type InnerServers = (address: Uint8Array, port: number) => Handle | null;
+
+export class TcpNat implements FlowOwner {
+  readonly stack: TcpStack;
+  readonly #site: Site;
+  readonly #flows = new Set<TcpFlow>();
+  readonly #frames = new Int32Array(64);
+  readonly #inner: InnerServers;
+  readonly #retries = new Set<TcpFlow>();
+  readonly #timer: Timer;
+
+  constructor(site: Site, inner: InnerServers) {
+    this.#site = site;
+    this.#inner = inner;
+    this.#timer = site.loop.timer(() => this.#retryAll());
+    this.stack = new TcpStack({
+      pool: site.pool,
+      loop: site.loop,
+      random: site.random,
+      mac: site.mac,
+      lower: {
+        get accepts() {
+          return site.accepts();
+        },
+        room: () => site.outbox.room(),
+        transmit: (frame) => site.outbox.push(frame),
+      },
+      settings: {
+        ipMtuBytes: site.config.ipMtuBytes,
+        // One virtual wire with backpressure instead of a queue that drops: 64 KiB at once loses nothing (RFC 6928's 10 is for the internet).
+        initialWindowSegments: Math.max(10, Math.ceil(65_536 / site.config.ipMtuBytes)),
+        // A stray duplicate cannot live longer than a frame waits on this link.
+        timeWaitNs: 5e9,
+      },
+      incoming: (connection) => this.#incoming(connection),
+    });
+  }
+
+  get flows(): number {
+    return this.#flows.size;
+  }
+
+  #incoming(c: Connection): void {
+    const site = this.#site;
+    const { stats } = site;
+    const inner = this.#innerServer(c);
+    if (inner !== undefined) {
+      if (inner !== null) this.#begin(c, inner, true, 'guestfwd');
+      return;
+    }
+    const version = c.version;
+    const verdict = site.policy.decide(localAddress(c.link), version, 0);
+    let address = site.policy.address;
+    switch (verdict) {
+      case NOWHERE:
+        stats.txDropBadDestination++;
+        this.#refuse(c, null);
+        return;
+      case NOBODY:
+        this.#refuse(c, HOST_UNREACHABLE);
+        return;
+      case RESTRICTED:
+        stats.txDropRestricted++;
+        this.#refuse(c, PROHIBITED);
+        return;
+      case DENIED:
+        stats.txDropDenied++;
+        this.#refuse(c, PROHIBITED);
+        return;
+      case TO_RESOLVER: {
+        const resolver = site.config.restrict ? undefined : site.services.resolvers()[0];
+        // Not our port, or nobody to ask: the connection is refused with a reset.
+        if (c.localPort !== DNS_PORT || resolver === undefined) return;
+        stats.dnsQueries++;
+        address = resolver;
+        break;
+      }
+      default:
+    }
+    if (this.#flows.size >= FLOWS_MAX) {
+      stats.tcpDropFlowLimit++;
+      return;
+    }
+    let handle: Handle;
+    try {
+      handle = site.hostIo.tcpConnect({ address, port: c.localPort }, { noDelay: true });
+    } catch (error) {
+      if (!(error instanceof HostIoError)) throw error;
+      // Out of descriptors: a reset; the connections there are go on.
+      stats.tcpDropNoDescriptor++;
+      return;
+    }
+    this.#begin(c, handle, false, verdict === TO_RESOLVER ? 'dns' : 'nat');
+  }
+
+  #innerServer(c: Connection): Handle | null | undefined {
+    try {
+      return this.#inner(localAddress(c.link), c.localPort) ?? undefined;
+    } catch (error) {
+      this.#site.log.warn({ error: String(error) }, 'a forward from the guest cannot be opened');
+      return null;
+    }
+  }
+
+  #begin(c: Connection, handle: Handle, connected: boolean, label: string): void {
+    const flow = new TcpFlow(this.#site, this, handle, connected, label, this.#frames);
+    flow.connection = c;
+    c.user = flow;
+    this.#flows.add(flow);
+    this.#site.stats.tcpFlowsOpened++;
+    flow.start();
+    if (connected) c.accept();
+  }
+
+  /** Refuses a held SYN: by an ICMP error, or without a word. A connection that is left alone is reset by the engine. */
+  #refuse(c: Connection, what: Unreachable | null): void {
+    this.#site.stats.tcpFlowsRefused++;
+    if (what !== null) {
+      sendFlowUnreachable(this.#site, c.link, c.remotePort, c.localPort, c.receiver.next - 1, what);
+    }
+    c.refuse(true);
+  }
+
+  connectFailed(flow: TcpFlow, errno: number): void {
+    const c = flow.connection;
+    flow.drop();
+    if (c === null) return;
+    this.#site.stats.tcpFlowsRefused++;
+    c.user = null;
+    const what = unreachableFor(errno);
+    if (errno === ERRNO.ECONNREFUSED || errno === ERRNO.ECONNRESET) c.refuse();
+    else if (what !== null) this.#refuse(c, what);
+    else if (errno === ERRNO.ETIMEDOUT) c.refuse(true);
+    else c.refuse();
+  }
+
+  ended(flow: TcpFlow): void {
+    this.#flows.delete(flow);
+    this.#retries.delete(flow);
+  }
+
+  retry(flow: TcpFlow): void {
+    this.#retries.add(flow);
+    if (!this.#timer.armed) this.#timer.armIn(RETRY_NS);
+  }
+
+  #retryAll(): void {
+    const flows = [...this.#retries];
+    this.#retries.clear();
+    for (const flow of flows) flow.resume();
+  }
+
+  /**
+   * Connects a stream of the host to the guest: `link` leads from the address the guest shall see. The handle is the flow's from here on,
+   * also when null says that there is no port left.
+   */
+  forward(
+    handle: Handle,
+    link: Uint8Array,
+    guestPort: number,
+    label: string,
+    onEnd: (flow: TcpFlow) => void,
+  ): TcpFlow | null {
+    const owner: FlowOwner = {
+      connectFailed: (flow, errno) => this.connectFailed(flow, errno),
+      retry: (flow) => this.retry(flow),
+      ended: (flow) => {
+        this.ended(flow);
+        onEnd(flow);
+      },
+    };
+    const flow = new TcpFlow(this.#site, owner, handle, true, label, this.#frames);
+    const c = this.#flows.size >= FLOWS_MAX ? null : this.stack.connect(flow, link, 0, guestPort);
+    if (c === null) {
+      this.#site.stats.tcpDropFlowLimit++;
+      flow.close();
+      return null;
+    }
+    flow.connection = c;
+    this.#flows.add(flow);
+    flow.start();
+    return flow;
+  }
+
+  /** The flows there are. */
+  list(): FlowInfo[] {
+    const out: FlowInfo[] = [];
+    for (const flow of this.#flows) {
+      const c = flow.connection;
+      if (c === null) continue;
+      out.push({
+        protocol: 'tcp',
+        state: STATE_NAMES[c.state],
+        guest: addressText(remoteAddress(c.link)),
+        guestPort: c.remotePort,
+        remote: addressText(localAddress(c.link)),
+        remotePort: c.localPort,
+        fromGuestBytes: c.receivedBytes,
+        toGuestBytes: c.sentBytes,
+        kind: flow.label,
+      });
+    }
+    return out;
+  }
+
+  close(): void {
+    this.#timer.cancel();
+    for (const flow of [...this.#flows]) {
+      flow.connection = null;
+      flow.close();
+    }
+    this.stack.close();
+  }
+}
+
+export function addressText(address: Uint8Array): string {
+  return address.length === 4 ? formatIpv4(u32be(address, 0)) : formatIpv6(address);
+}

@@ -1,0 +1,501 @@
+/**
+ * UDP between the guest and the host: one connected host socket for each (guest address and port, far address and port), so that the kernel
+ * delivers only the far end's datagrams and tells of its ICMP errors. Opened by the guest's first datagram; closed after silence.
+ *
+ *     guest ──frames of a burst──▶ flow.pending ──one sendDatagrams──▶ host
+ *     guest ◀──one batch────────── slots ◀──one receiveDatagrams────── host
+ *
+ * Also here: what a `hostfwd=udp` peer and the guest exchange, through the forward's one unconnected socket (udp-forward.ts).
+ * Datagrams are dropped, counted, where the host's socket is full or the guest's side has no room: as on any network.
+ */
+
+import { HostIoError } from '../../core/errors.ts';
+import type { Timer } from '../../core/loop.ts';
+import { FACT_CSUM_VALID, FACT_NEEDS_CSUM, FACTS, LENGTH, SLOT } from '../../core/pool.ts';
+import { ERRNO, FAILED, type Handle, READABLE } from '../../host-io/host-io.ts';
+import { cutFrame, FrameList, frameSum } from '../../tcp/frames.ts';
+import {
+  linkHeaderReply,
+  linkHeaderSum,
+  linkMatches,
+  linkPseudoSum,
+  localAddress,
+  mixFlow,
+  remoteAddress,
+} from '../../tcp/link-header.ts';
+import { foldSum, pseudoSumAt } from '../../wire/checksum.ts';
+import { IP_PROTOCOL_UDP } from '../../wire/ipv4.ts';
+import { UDP_HEADER_BYTES, type UdpHeader } from '../../wire/udp.ts';
+import {
+  HOST_UNREACHABLE,
+  PORT_UNREACHABLE,
+  PROHIBITED,
+  sendErrorAbout,
+  sendFlowUnreachable,
+  type Unreachable,
+  unreachableFor,
+} from './icmp-error.ts';
+import { PACKET_ROOM, sendUdp } from './packet-out.ts';
+import { DENIED, NOBODY, NOWHERE, RESTRICTED, TO_RESOLVER } from './policy.ts';
+import type { Site } from './site.ts';
+import { addressText, type FlowInfo } from './tcp-nat.ts';
+
+const FLOWS_MAX = 16_384;
+const IDLE_NS = 60e9;
+/** A name server answers soon or not at all; queries are many and each has its own port. */
+const IDLE_DNS_NS = 10e9;
+/** When to look again for a slot. */
+const PARK_NS = 5e6;
+const BATCH = 32;
+const BATCH_LARGE = 8;
+const DNS_PORT = 53;
+
+class UdpFlow {
+  readonly link: Uint8Array;
+  readonly linkSum: number;
+  readonly pseudoSum: number;
+  /** Far port in the upper half, the guest's in the lower. */
+  readonly ports: number;
+  readonly hash: number;
+  handle: Handle = 0;
+  next: UdpFlow | null = null;
+  /** The order of use. */
+  older: UdpFlow | null = null;
+  newer: UdpFlow | null = null;
+  lastNs = 0;
+  readonly dns: boolean;
+  /** Datagrams longer than a small slot have come. */
+  large = false;
+  readonly pending = new FrameList(2);
+  touched = false;
+  fromGuestBytes = 0;
+  toGuestBytes = 0;
+
+  constructor(link: Uint8Array, ports: number, hash: number, dns: boolean) {
+    this.link = link;
+    this.linkSum = linkHeaderSum(link);
+    this.pseudoSum = linkPseudoSum(link);
+    this.ports = ports;
+    this.hash = hash;
+    this.dns = dns;
+  }
+}
+
+/** Flows in the order of use, oldest first. */
+class UseOrder {
+  oldest: UdpFlow | null = null;
+  #newest: UdpFlow | null = null;
+
+  add(flow: UdpFlow): void {
+    flow.older = this.#newest;
+    flow.newer = null;
+    if (this.#newest === null) this.oldest = flow;
+    else this.#newest.newer = flow;
+    this.#newest = flow;
+  }
+
+  remove(flow: UdpFlow): void {
+    if (flow.older === null) this.oldest = flow.newer;
+    else flow.older.newer = flow.newer;
+    if (flow.newer === null) this.#newest = flow.older;
+    else flow.newer.older = flow.older;
+  }
+
+  touch(flow: UdpFlow): void {
+    if (flow === this.#newest) return;
+    this.remove(flow);
+    this.add(flow);
+  }
+}
+
+export class UdpNat {
+  readonly #site: Site;
+  readonly #flows = new Map<number, UdpFlow>();
+  readonly #order = new UseOrder();
+  readonly #dnsOrder = new UseOrder();
+  readonly #timer: Timer;
+  readonly #seed: number;
+  readonly #seed2: number;
+  readonly #frames = new Int32Array(BATCH);
+  #touched: UdpFlow[] = [];
+  #parked: UdpFlow[] = [];
+  readonly #parkTimer: Timer;
+  #count = 0;
+
+  constructor(site: Site) {
+    this.#site = site;
+    this.#seed = site.random() | 0;
+    this.#seed2 = site.random() | 0;
+    this.#timer = site.loop.timer(() => this.#expire());
+    this.#parkTimer = site.loop.timer(() => this.resume());
+  }
+
+  get flows(): number {
+    return this.#count;
+  }
+
+  /**
+   * A datagram of the guest to somewhere outside. `ip` and `udp` are places in region 0; the frame starts at `start`. Takes the frame.
+   */
+  input(frame: number, version: number, start: number, ip: number, udp: UdpHeader): void {
+    const { pool, stats } = this.#site;
+    if (!udpChecksumOk(this.#site, frame, version, start, ip, udp)) {
+      stats.udpDropBadChecksum++;
+      pool.release(frame);
+      return;
+    }
+    const flow = this.#find(version, ip, udp) ?? this.#open(frame, version, start, ip, udp);
+    if (flow === null) {
+      pool.release(frame);
+      return;
+    }
+    const length = udp.payloadEnd - udp.payload;
+    const cut = cutFrame(pool, frame, udp.payload - start, length);
+    if (cut === 0) {
+      stats.txDropNoSlot++;
+      pool.release(frame);
+      return;
+    }
+    flow.fromGuestBytes += length;
+    flow.pending.push(cut);
+    if (!flow.touched) {
+      flow.touched = true;
+      this.#touched.push(flow);
+    }
+  }
+
+  #find(version: number, ip: number, udp: UdpHeader): UdpFlow | null {
+    const bytes = this.#site.pool.bytes;
+    const ports = (udp.dstPort << 16) | udp.srcPort;
+    let flow = this.#flows.get(this.#hash(version, ip, ports)) ?? null;
+    while (flow !== null && (flow.ports !== ports || !linkMatches(flow.link, bytes, version, ip)))
+      flow = flow.next;
+    return flow;
+  }
+
+  #hash(version: number, ip: number, ports: number): number {
+    const bytes = this.#site.pool.bytes;
+    return version === 4
+      ? mixFlow(bytes, ip + 16, ip + 12, 4, ports, this.#seed, this.#seed2)
+      : mixFlow(bytes, ip + 24, ip + 8, 16, ports, this.#seed, this.#seed2);
+  }
+
+  #open(frame: number, version: number, start: number, ip: number, udp: UdpHeader): UdpFlow | null {
+    const site = this.#site;
+    const { stats, policy } = site;
+    const dst = ip + (version === 4 ? 16 : 24);
+    const verdict = policy.decide(site.pool.bytes, version, dst);
+    let { address } = policy;
+    switch (verdict) {
+      case NOWHERE:
+        stats.txDropBadDestination++;
+        return null;
+      case NOBODY:
+        this.#unreachable(frame, version, start, ip, HOST_UNREACHABLE);
+        return null;
+      case RESTRICTED:
+        stats.txDropRestricted++;
+        this.#unreachable(frame, version, start, ip, PROHIBITED);
+        return null;
+      case DENIED:
+        stats.txDropDenied++;
+        this.#unreachable(frame, version, start, ip, PROHIBITED);
+        return null;
+      case TO_RESOLVER: {
+        const resolver = site.config.restrict ? undefined : site.services.resolvers()[0];
+        if (udp.dstPort !== DNS_PORT || resolver === undefined) {
+          if (udp.dstPort === DNS_PORT) stats.dnsDropNoResolver++;
+          this.#unreachable(frame, version, start, ip, PORT_UNREACHABLE);
+          return null;
+        }
+        stats.dnsQueries++;
+        address = resolver;
+        break;
+      }
+      default:
+    }
+    if (udp.dstPort === 0 || udp.srcPort === 0) {
+      stats.udpDropMalformed++;
+      return null;
+    }
+    const ports = (udp.dstPort << 16) | udp.srcPort;
+    const link = linkHeaderReply(site.pool.bytes, version, ip, start + 6, site.mac, IP_PROTOCOL_UDP);
+    const flow = new UdpFlow(link, ports, this.#hash(version, ip, ports), verdict === TO_RESOLVER);
+    const errno = this.#connect(flow, address, udp.dstPort);
+    if (errno !== 0) {
+      stats.udpDropNoSocket++;
+      const what = unreachableFor(errno);
+      if (what !== null) this.#unreachable(frame, version, start, ip, what);
+      return null;
+    }
+    this.#add(flow);
+    return flow;
+  }
+
+  /** Opens the flow's socket, closing the flow that was silent longest if there are too many. Returns 0 or an errno. */
+  #connect(flow: UdpFlow, address: string, port: number): number {
+    const { hostIo } = this.#site;
+    if (this.#count >= FLOWS_MAX) this.#evict();
+    for (let tries = 0; ; tries++) {
+      try {
+        flow.handle = hostIo.udpOpen({ remote: { address, port } });
+        hostIo.watch(flow.handle, READABLE, (ready) => this.#ready(flow, ready));
+        return 0;
+      } catch (error) {
+        if (!(error instanceof HostIoError)) throw error;
+        const full = error.code === 'EMFILE' || error.code === 'ENFILE' || error.code === 'ENOBUFS';
+        if (full && tries === 0 && this.#evict()) continue;
+        const code = ERRNO[error.code as keyof typeof ERRNO];
+        return code ?? ERRNO.EIO;
+      }
+    }
+  }
+
+  #evict(): boolean {
+    const oldest = this.#dnsOrder.oldest ?? this.#order.oldest;
+    if (oldest === null) return false;
+    this.#site.stats.udpFlowsEvicted++;
+    this.#remove(oldest);
+    return true;
+  }
+
+  #add(flow: UdpFlow): void {
+    const { loop, stats } = this.#site;
+    stats.udpFlowsOpened++;
+    flow.next = this.#flows.get(flow.hash) ?? null;
+    this.#flows.set(flow.hash, flow);
+    this.#count++;
+    flow.lastNs = loop.clock.nowNs();
+    (flow.dns ? this.#dnsOrder : this.#order).add(flow);
+    if (!this.#timer.armed) this.#timer.armIn(flow.dns ? IDLE_DNS_NS : IDLE_NS);
+    else if (flow.dns && this.#timer.deadlineNs > flow.lastNs + IDLE_DNS_NS) this.#timer.armIn(IDLE_DNS_NS);
+  }
+
+  #remove(flow: UdpFlow): void {
+    const { hostIo, pool } = this.#site;
+    const first = this.#flows.get(flow.hash) ?? null;
+    if (first === flow) {
+      if (flow.next === null) this.#flows.delete(flow.hash);
+      else this.#flows.set(flow.hash, flow.next);
+    } else {
+      for (let p = first; p !== null; p = p.next) {
+        if (p.next === flow) {
+          p.next = flow.next;
+          break;
+        }
+      }
+    }
+    (flow.dns ? this.#dnsOrder : this.#order).remove(flow);
+    this.#count--;
+    hostIo.close(flow.handle);
+    flow.handle = 0;
+    const { pending } = flow;
+    pool.releaseAll(pending.items, pending.head, pending.tail);
+    pending.head = 0;
+    pending.tail = 0;
+  }
+
+  #used(flow: UdpFlow, nowNs: number): void {
+    flow.lastNs = nowNs;
+    (flow.dns ? this.#dnsOrder : this.#order).touch(flow);
+  }
+
+  #expire(): void {
+    const nowNs = this.#site.loop.clock.nowNs();
+    let nextNs = Number.POSITIVE_INFINITY;
+    for (const [order, idleNs] of [
+      [this.#dnsOrder, IDLE_DNS_NS],
+      [this.#order, IDLE_NS],
+    ] as const) {
+      for (let flow = order.oldest; flow !== null && flow.lastNs + idleNs <= nowNs; flow = order.oldest) {
+        this.#site.stats.udpFlowsExpired++;
+        this.#remove(flow);
+      }
+      if (order.oldest !== null) nextNs = Math.min(nextNs, order.oldest.lastNs + idleNs);
+    }
+    this.#timer.arm(nextNs);
+  }
+
+  /** The end of the guest's burst: each flow's datagrams go out in one call. */
+  flush(): void {
+    const touched = this.#touched;
+    if (touched.length === 0) return;
+    const nowNs = this.#site.loop.clock.nowNs();
+    for (let i = 0; i < touched.length; i++) {
+      const flow = touched[i];
+      flow.touched = false;
+      if (flow.handle !== 0) this.#send(flow, nowNs);
+    }
+    touched.length = 0;
+  }
+
+  #send(flow: UdpFlow, nowNs: number): void {
+    const { hostIo, pool, stats } = this.#site;
+    const { pending } = flow;
+    this.#used(flow, nowNs);
+    let errors = 0;
+    let from = pending.head;
+    while (from < pending.tail) {
+      const sent = hostIo.sendDatagrams(flow.handle, pending.items, from, pending.tail);
+      if (sent > 0) {
+        from += sent;
+        stats.udpDatagramsOut += sent;
+      } else if (sent === -ERRNO.EAGAIN || sent === -ERRNO.ENOBUFS || sent === 0) {
+        stats.udpDropHostFull += pending.tail - from;
+        break;
+      } else if (sent === -ERRNO.EMSGSIZE) {
+        stats.udpDropHostError++;
+        from++;
+      } else {
+        // Most often the error of an earlier datagram: the guest is told, and the rest tried once more.
+        this.#failed(flow, -sent);
+        if (++errors > 1) {
+          stats.udpDropHostError += pending.tail - from;
+          break;
+        }
+      }
+    }
+    pool.releaseAll(pending.items, pending.head, pending.tail);
+    pending.head = 0;
+    pending.tail = 0;
+  }
+
+  #ready(flow: UdpFlow, ready: number): void {
+    const { hostIo } = this.#site;
+    if (flow.handle === 0) return;
+    if ((ready & FAILED) !== 0) {
+      const errno = hostIo.takeError(flow.handle);
+      if (errno !== 0) this.#failed(flow, errno);
+    }
+    if ((ready & READABLE) !== 0) this.#receive(flow);
+  }
+
+  #receive(flow: UdpFlow): void {
+    const site = this.#site;
+    const { hostIo, pool, stats, outbox } = site;
+    const frames = this.#frames;
+    const small = pool.smallBytes - PACKET_ROOM;
+    if (!flow.large && hostIo.pendingBytes(flow.handle) > small) flow.large = true;
+    const room = outbox.room();
+    if (room <= 0) {
+      this.#park(flow);
+      return;
+    }
+    const wanted = Math.min(flow.large ? BATCH_LARGE : BATCH, room);
+    let count = 0;
+    while (count < wanted) {
+      const frame = flow.large ? pool.allocLarge() : pool.alloc(pool.smallBytes);
+      if (frame === 0) break;
+      frames[count++] = frame;
+    }
+    if (count === 0) {
+      this.#park(flow);
+      return;
+    }
+    const got = hostIo.receiveDatagrams(flow.handle, frames, 0, count, PACKET_ROOM);
+    const filled = Math.max(0, got);
+    const t = pool.table;
+    const guestPort = flow.ports & 0xffff;
+    const farPort = flow.ports >>> 16;
+    for (let i = 0; i < filled; i++) {
+      const frame = frames[i];
+      const length = t[frame + LENGTH];
+      flow.toGuestBytes += length;
+      stats.udpDatagramsIn++;
+      sendUdp(
+        site,
+        frame,
+        t[frame + SLOT] + PACKET_ROOM,
+        length,
+        flow.link,
+        flow.linkSum,
+        flow.pseudoSum,
+        farPort,
+        guestPort,
+      );
+    }
+    pool.releaseAll(frames, filled, count);
+    if (filled > 0) this.#used(flow, site.loop.clock.nowNs());
+    if (got < 0 && got !== -ERRNO.EAGAIN && got !== -ERRNO.EINTR) this.#failed(flow, -got);
+  }
+
+  /** Nothing can be received now: the datagrams wait in the socket, which drops what is too many. */
+  #park(flow: UdpFlow): void {
+    this.#site.hostIo.setInterest(flow.handle, 0);
+    this.#parked.push(flow);
+    if (!this.#parkTimer.armed) this.#parkTimer.armIn(PARK_NS);
+  }
+
+  /** The guest's side may have room again. */
+  resume(): void {
+    const parked = this.#parked;
+    if (parked.length === 0) return;
+    this.#parked = [];
+    this.#parkTimer.cancel();
+    for (const flow of parked) if (flow.handle !== 0) this.#site.hostIo.setInterest(flow.handle, READABLE);
+  }
+
+  /** The far end, or the way there, said no. */
+  #failed(flow: UdpFlow, errno: number): void {
+    const what = unreachableFor(errno);
+    if (what !== null)
+      sendFlowUnreachable(this.#site, flow.link, flow.ports & 0xffff, flow.ports >>> 16, 0, what);
+  }
+
+  #unreachable(frame: number, version: number, start: number, ip: number, what: Unreachable): void {
+    const t = this.#site.pool.table;
+    const there = start + t[frame + LENGTH] - ip;
+    const [type, code] = version === 4 ? [3, what.v4] : [1, what.v6];
+    sendErrorAbout(this.#site, version, ip, there, start + 6, type, code, what.byTarget);
+  }
+
+  list(): FlowInfo[] {
+    const out: FlowInfo[] = [];
+    for (const first of this.#flows.values()) {
+      for (let flow: UdpFlow | null = first; flow !== null; flow = flow.next) {
+        out.push({
+          protocol: 'udp',
+          state: '',
+          guest: addressText(remoteAddress(flow.link)),
+          guestPort: flow.ports & 0xffff,
+          remote: addressText(localAddress(flow.link)),
+          remotePort: flow.ports >>> 16,
+          fromGuestBytes: flow.fromGuestBytes,
+          toGuestBytes: flow.toGuestBytes,
+          kind: flow.dns ? 'dns' : 'nat',
+        });
+      }
+    }
+    return out;
+  }
+
+  close(): void {
+    this.#timer.cancel();
+    this.#parkTimer.cancel();
+    for (const first of [...this.#flows.values()]) {
+      for (let flow: UdpFlow | null = first; flow !== null; ) {
+        const next: UdpFlow | null = flow.next;
+        this.#remove(flow);
+        flow = next;
+      }
+    }
+    this.#touched = [];
+  }
+}
+
+/** Whether the datagram's checksum is right, absent (IPv4 only), or answered for by the frame's facts. */
+export function udpChecksumOk(
+  site: Site,
+  frame: number,
+  version: number,
+  start: number,
+  ip: number,
+  udp: UdpHeader,
+): boolean {
+  const { pool, sums } = site;
+  if ((pool.table[frame + FACTS] & (FACT_NEEDS_CSUM | FACT_CSUM_VALID)) !== 0) return true;
+  if (udp.checksum === 0) return version === 4;
+  const length = udp.payloadEnd - udp.payload + UDP_HEADER_BYTES;
+  const sum = pseudoSumAt(pool.bytes, ip, IP_PROTOCOL_UDP, length);
+  return foldSum(frameSum(pool, sums, frame, udp.offset - start, length, sum)) === 0xffff;
+}
