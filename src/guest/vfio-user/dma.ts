@@ -27,11 +27,9 @@ import {
   EINVAL,
   ENOENT,
   ENOSPC,
-  HEADER_BYTES,
   MAX_DMA_MAPS,
   PAGE_BYTES,
   putU64,
-  u64,
 } from './protocol.ts';
 import type { Wire } from './wire.ts';
 
@@ -258,9 +256,8 @@ class MessageRange implements RemoteRange {
       const part = Math.min(length - done, this.#map.transferBytes);
       const request = dmaRequest(this.#address + offset + done, part, 0);
       const reply = this.#wire.request(DMA_READ, request, DMA_ACCESS_BYTES + part);
-      if (reply < 0 || u64(this.#wire.view, reply + HEADER_BYTES + 8) !== part) return this.#failed();
-      const data = reply + HEADER_BYTES + DMA_ACCESS_BYTES;
-      target.set(this.#wire.bytes.subarray(data, data + part), at + done);
+      if (reply === null || countIn(reply) !== part) return this.#failed();
+      target.set(reply.subarray(DMA_ACCESS_BYTES, DMA_ACCESS_BYTES + part), at + done);
       done += part;
     }
     return true;
@@ -273,8 +270,7 @@ class MessageRange implements RemoteRange {
       request.set(source.subarray(at + done, at + done + part), DMA_ACCESS_BYTES);
       // The count in the reply is documented as 4 bytes long and sent as 8.
       const reply = this.#wire.request(DMA_WRITE, request, DMA_ACCESS_BYTES - 4);
-      if (reply < 0 || this.#wire.view.getUint32(reply + HEADER_BYTES + 8, true) !== part)
-        return this.#failed();
+      if (reply === null || countIn(reply) !== part) return this.#failed();
       done += part;
     }
     return true;
@@ -284,6 +280,11 @@ class MessageRange implements RemoteRange {
     this.#stats.remoteErrors++;
     return false;
   }
+}
+
+/** The low half of the count: no transfer is longer. */
+function countIn(reply: Uint8Array): number {
+  return new DataView(reply.buffer, reply.byteOffset).getUint32(8, true);
 }
 
 function dmaRequest(address: number, count: number, dataBytes: number): Uint8Array {

@@ -8,6 +8,7 @@ import { REGION_CONFIG, REGION_FLAG_READ, REGION_FLAG_WRITE, REGION_ROM } from '
 
 export class Regions {
   readonly #device: PciFunction;
+  #scratch = new DataView(new ArrayBuffer(4096));
 
   constructor(device: PciFunction) {
     this.#device = device;
@@ -35,15 +36,19 @@ export class Regions {
     return count > 0 && offset + count <= this.bytes(region);
   }
 
-  read(region: number, offset: number, target: DataView, at: number, count: number): void {
+  /** The bytes of a run that the region holds; valid until the next read. */
+  read(region: number, offset: number, count: number): Uint8Array {
+    if (count > this.#scratch.byteLength) this.#scratch = new DataView(new ArrayBuffer(count));
+    const target = this.#scratch;
     for (let done = 0; done < count; ) {
       const size = accessSize(offset + done, count - done, count);
       const value = this.#readOne(region, offset + done, size);
-      if (size === 4) target.setUint32(at + done, value, true);
-      else if (size === 2) target.setUint16(at + done, value, true);
-      else target.setUint8(at + done, value);
+      if (size === 4) target.setUint32(done, value, true);
+      else if (size === 2) target.setUint16(done, value, true);
+      else target.setUint8(done, value);
       done += size;
     }
+    return new Uint8Array(target.buffer, 0, count);
   }
 
   #readOne(region: number, offset: number, size: number): number {

@@ -278,12 +278,14 @@ export class Session {
     const region = view.getUint32(from + 8, true);
     const count = view.getUint32(from + 12, true);
     if (!this.#regions.holds(region, offset, count) || count > p.MAX_TRANSFER_BYTES) return p.EINVAL;
+    // The reply is begun when the device has been read: within its DMA, other commands may be answered.
+    const data = this.#regions.read(region, offset, count);
     const out = this.#wire.reply(at, p.REGION_ACCESS_BYTES + count);
     const reply = this.#wire.outView;
     p.putU64(reply, out, offset);
     reply.setUint32(out + 8, region, true);
     reply.setUint32(out + 12, count, true);
-    this.#regions.read(region, offset, reply, out + p.REGION_ACCESS_BYTES, count);
+    this.#wire.out.set(data, out + p.REGION_ACCESS_BYTES);
     return 0;
   }
 

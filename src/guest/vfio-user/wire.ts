@@ -9,7 +9,11 @@
  * take them we read nothing more from it.
  *
  * `request` asks the client and waits for the answer, with this thread standing still: DMA to memory that the client did not share by descriptor has
- * no other way (device models reach memory synchronously). Commands that arrive meanwhile stay in the buffer and are handled afterwards, in order.
+ * no other way (device models reach memory synchronously). Commands that come in front of the answer are handled at once, in order, from within: the client may be
+ * unable to answer us before its virtual CPU has been answered. So a command may be handled in the middle of another one's DMA, which a device model must
+ * bear (as it must a reset from within a callback).
+ *
+ * In the buffer, what lies before `floor` belongs to commands that are being handled; from there to `next` everything is done, from `next` to `end` nothing is.
  */
 
 import type { Loop } from '../../core/loop.ts';
@@ -30,13 +34,12 @@ import {
 } from './protocol.ts';
 
 const FIRST_BUFFER_BYTES = 1 << 16;
-/** Commands may pile up behind an answer that we wait for: no more than this. */
+/** Bytes in the buffer while commands are handled within commands: no more than this. */
 const BUFFER_LIMIT = 4 * MAX_MESSAGE_BYTES;
+/** Commands handled within the DMA of another, at most so deep. */
+const DEPTH_LIMIT = 16;
 /** A client that leaves a request unanswered for so long is given up. */
 const REQUEST_TIMEOUT_MS = 5000;
-/** Replaces the flags of a reply in the buffer that has been dealt with out of turn; no message type is like that. */
-const DONE = 0xffffffff;
-
 /** What a connection tells its owner. */
 export interface Messages {
   /**
@@ -75,22 +78,24 @@ export class Wire {
   readonly #handle: Handle;
   readonly #loop: Loop;
   readonly #messages: Messages;
-  /** Where the next message begins that nobody has handled, and where what was received ends. */
+  /** See above. */
+  #floor = 0;
   #next = 0;
   #end = 0;
-  #handling = false;
+  /** Commands being handled, each but the first within the DMA of the one before. */
+  #depth = 0;
+  #resumes = false;
   readonly #fds: Passed[] = [];
   #out = new Uint8Array(FIRST_BUFFER_BYTES);
   #outView = new DataView(this.#out.buffer);
   #outFrom = 0;
-  #outTo = 0;
-  /** Bytes of `out` up to here are whole messages; behind may be a reply that its command is still writing. */
+  /** Bytes of `out` up to here may be sent; behind is the reply of the current command, until that is done. */
   #outWhole = 0;
+  #outTo = 0;
   #requestId = 0;
-  /** The reply that the last request returned, until the next receive. */
-  #answerAt = 0;
-  #answerEnd = 0;
-  #resumes = false;
+  /** Requests that wait, and answers to outer ones that came while an inner one was waiting. */
+  readonly #waiting = new Set<number>();
+  readonly #answers = new Map<number, Uint8Array>();
 
   constructor(hostIo: HostIo, handle: Handle, loop: Loop, messages: Messages, stats: WireStats) {
     this.#hostIo = hostIo;
@@ -128,7 +133,11 @@ export class Wire {
   /** One receive behind what there is; returns the bytes, or a negative errno when there are none now. 0: the end. */
   #receive(): number {
     this.stats.receives++;
-    this.#dropAnswer();
+    if (this.#next === this.#end) {
+      this.#next = this.#floor;
+      this.#end = this.#floor;
+    }
+    if (this.#end === this.bytes.length) this.#makeRoom(this.#end, FIRST_BUFFER_BYTES);
     const target = this.#end === 0 ? this.bytes : this.bytes.subarray(this.#end);
     const { bytes, fds, excessFds } = this.#hostIo.receiveWithFds(this.#handle, target, MAX_MESSAGE_FDS);
     if (bytes < 0) {
@@ -140,13 +149,6 @@ export class Wire {
     this.#end += bytes;
     if (fds.length + excessFds > 0) this.#fds.push({ at: this.#lastStart(from), fds, excess: excessFds });
     return bytes;
-  }
-
-  /** Takes the last answer out of the buffer when nothing came behind it; else its mark makes it be skipped. */
-  #dropAnswer(): void {
-    if (this.#answerEnd === 0) return;
-    if (this.#answerEnd === this.#end) this.#end = this.#answerAt;
-    this.#answerEnd = 0;
   }
 
   /** Where the last message begins that has a byte at or behind `from`. */
@@ -181,28 +183,41 @@ export class Wire {
   }
 
   #handleAll(): void {
-    this.#handling = true;
-    while (this.open) {
-      const at = this.#next;
-      if (at + HEADER_BYTES <= this.#end && !this.#sizeIsSane(at)) break;
-      const end = this.#messageEnd(at);
-      if (end === 0) break;
-      this.#next = end;
-      const { fds, excess } = this.#fdsOf(at);
-      if ((this.view.getUint32(at + FLAGS, true) & TYPE_MASK) === TYPE_COMMAND) {
-        this.stats.messages++;
-        this.#outWhole = this.#outTo;
-        this.#messages.command(at, end, fds, excess);
-        this.#outWhole = this.#outTo;
-      } else {
-        if (this.view.getUint32(at + FLAGS, true) !== DONE) this.stats.strayReplies++;
-        for (const fd of fds) this.#hostIo.close(fd);
-      }
-    }
-    this.#handling = false;
+    while (this.open && this.#takeMessage() !== 0);
     if (!this.open) return;
     this.#compact();
     this.#flush();
+  }
+
+  /** Handles the next message when it is all there; returns its command number, REPLY_TAKEN for a reply, or 0 when there is none. */
+  #takeMessage(): number {
+    const at = this.#next;
+    if (at + HEADER_BYTES <= this.#end && !this.#sizeIsSane(at)) return 0;
+    const end = this.#messageEnd(at);
+    if (end === 0) return 0;
+    this.#next = end;
+    const { fds, excess } = this.#fdsOf(at);
+    if ((this.view.getUint32(at + FLAGS, true) & TYPE_MASK) !== TYPE_COMMAND) {
+      for (const fd of fds) this.#hostIo.close(fd);
+      this.#takeReply(at, end);
+      return REPLY_TAKEN;
+    }
+    this.stats.messages++;
+    const floor = this.#floor;
+    this.#floor = end;
+    this.#depth++;
+    this.#messages.command(at, end, fds, excess);
+    this.#depth--;
+    this.#floor = floor;
+    this.#outWhole = this.#outTo;
+    return this.view.getUint16(at + COMMAND, true) + 1;
+  }
+
+  #takeReply(at: number, end: number): void {
+    const id = this.view.getUint16(at + ID, true);
+    const isReply = (this.view.getUint32(at + FLAGS, true) & TYPE_MASK) === TYPE_REPLY;
+    if (!isReply || !this.#waiting.delete(id)) this.stats.strayReplies++;
+    else this.#answers.set(id, this.bytes.slice(at, end));
   }
 
   /** A message that cannot be delimited ends the connection: nothing behind it can be trusted. It gets its error reply all the same. */
@@ -325,44 +340,49 @@ export class Wire {
   // Requests of our own.
 
   /**
-   * Sends `command` with `payload` and waits for its reply. Returns where the reply lies in `view` (its header; until the next request), or -1 when it is an error, is
-   * shorter than `replyBytes` of payload, or does not come.
+   * Sends `command` with `payload` and waits for its reply. Returns the payload of the reply, or null when it is an error, has less than `replyBytes` of
+   * payload, or does not come.
    */
-  request(command: number, payload: Uint8Array, replyBytes: number): number {
-    if (!this.open) return -1;
-    this.#dropAnswer();
+  request(command: number, payload: Uint8Array, replyBytes: number): Uint8Array | null {
+    if (!this.open || this.#depth > DEPTH_LIMIT) return null;
     this.stats.requests++;
     this.#requestId = (this.#requestId + 1) & 0xffff;
     const id = this.#requestId;
     const message = new Uint8Array(HEADER_BYTES + payload.length);
     writeHeader(new DataView(message.buffer), 0, id, command, message.length, TYPE_COMMAND, 0);
     message.set(payload, HEADER_BYTES);
-    this.#flush();
-    while (this.open && this.#outWhole > this.#outFrom) {
-      this.#awaitRoom();
-      if (this.open) this.#flush();
-    }
+    this.#flushAll();
     for (let done = 0; this.open && done < message.length; ) {
       const sent = this.#hostIo.sendBytes(this.#handle, message, done, message.length);
       if (sent >= 0) done += sent;
       else if (sent === -ERRNO.EAGAIN) this.#awaitRoom();
       else this.close(`sending failed with errno ${-sent}`);
     }
-    let scan = this.#next;
-    while (this.open) {
-      // What cannot be delimited is for #handleAll, which ends the connection.
-      if (scan + HEADER_BYTES <= this.#end && !sane(this.view.getUint32(scan + SIZE, true))) return -1;
-      const end = this.#messageEnd(scan);
-      if (end !== 0) {
-        if (this.#isReply(scan, id, command)) return this.#answer(scan, end, replyBytes);
-        scan = end;
+    this.#waiting.add(id);
+    this.#awaitAnswer(id);
+    this.#waiting.delete(id);
+    const answer = this.#answers.get(id);
+    this.#answers.delete(id);
+    if (this.#depth === 0) this.#resume();
+    if (answer === undefined || answer.length < HEADER_BYTES + replyBytes) return null;
+    const view = new DataView(answer.buffer);
+    const failed = (view.getUint32(FLAGS, true) & FLAG_ERROR) !== 0;
+    return failed || view.getUint16(COMMAND, true) !== command ? null : answer.subarray(HEADER_BYTES);
+  }
+
+  /** Receives and handles until the answer is there, or the connection has ended. */
+  #awaitAnswer(id: number): void {
+    while (this.open && !this.#answers.has(id)) {
+      const taken = this.#takeMessage();
+      if (taken === REPLY_TAKEN || !this.open) continue;
+      if (taken !== 0) {
+        this.#flushAll();
         continue;
       }
       if (this.#end >= BUFFER_LIMIT) {
         this.close('too many commands in front of a reply');
-        break;
+        return;
       }
-      this.#makeRoom(this.#end, FIRST_BUFFER_BYTES);
       const got = this.#receive();
       if (got === 0) this.close('the client left');
       else if (
@@ -373,41 +393,34 @@ export class Wire {
         this.close('the client does not answer');
       }
     }
-    return -1;
+  }
+
+  /** Commands that came behind an answer, which the socket will not tell of again, are handled in the next turn. */
+  #resume(): void {
+    if (this.#resumes || !this.open || (this.#next === this.#end && this.#outWhole === this.#outFrom)) return;
+    this.#resumes = true;
+    this.#loop.post(() => {
+      this.#resumes = false;
+      if (this.open) this.#handleAll();
+    });
+  }
+
+  #flushAll(): void {
+    this.#flush();
+    while (this.open && this.#outWhole > this.#outFrom) {
+      this.#awaitRoom();
+      if (this.open) this.#flush();
+    }
   }
 
   #awaitRoom(): void {
     if (this.#hostIo.waitReady(this.#handle, WRITABLE, REQUEST_TIMEOUT_MS) === 0)
       this.close('the client takes no request');
   }
-
-  #answer(at: number, end: number, replyBytes: number): number {
-    const failed = (this.view.getUint32(at + FLAGS, true) & FLAG_ERROR) !== 0;
-    this.view.setUint32(at + FLAGS, DONE, true);
-    this.#answerAt = at;
-    this.#answerEnd = end;
-    for (const fd of this.#fdsOf(at).fds) this.#hostIo.close(fd);
-    if (!this.#handling && !this.#resumes && at > this.#next) {
-      // Commands came in front of it, and the socket will not tell of them again.
-      this.#resumes = true;
-      this.#loop.post(() => {
-        this.#resumes = false;
-        if (this.open) this.#handleAll();
-      });
-    }
-    return failed || end - at < HEADER_BYTES + replyBytes ? -1 : at;
-  }
-
-  #isReply(at: number, id: number, command: number): boolean {
-    const view = this.view;
-    return (
-      (view.getUint32(at + FLAGS, true) & TYPE_MASK) === TYPE_REPLY &&
-      view.getUint16(at + ID, true) === id &&
-      view.getUint16(at + COMMAND, true) === command
-    );
-  }
 }
 
+/** No command's number plus one. */
+const REPLY_TAKEN = -1;
 const NO_FDS: Passed = { at: 0, fds: [], excess: 0 };
 
 function writeHeader(

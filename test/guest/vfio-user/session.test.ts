@@ -64,7 +64,8 @@ test('device, regions and interrupts describe the function', async () => {
     [9, VECTORS],
     [9, VECTORS],
   ]);
-  for (const index of [3, 4, 5]) expect(await client.fails(7, fields([16, 4], [0, 4], [index, 4], [0, 4]))).toBe(22);
+  for (const index of [3, 4, 5])
+    expect(await client.fails(7, fields([16, 4], [0, 4], [index, 4], [0, 4]))).toBe(22);
   const io = await client.ok(6, fields([16, 4], [0, 4], [0, 4], [0, 4]));
   expect([...new Uint32Array(io.payload.buffer)]).toEqual([16, 0, 0, 0]);
 });
@@ -184,7 +185,7 @@ test('DMA: while any range of a file is left, the file stays mapped once', async
   bench.clientIo.close(ram);
 });
 
-test('DMA: a range without a descriptor is reached by messages, and commands that come meanwhile wait their turn', async () => {
+test('DMA: a range without a descriptor is reached by messages, and commands that come meanwhile are answered from within', async () => {
   const client = await bench.connect();
   await client.map(0x10000, 0x10000, null);
   await client.write32(0, SOURCE, 0x10100);
@@ -202,12 +203,62 @@ test('DMA: a range without a descriptor is reached by messages, and commands tha
   const asked = await client.receive();
   expect([asked?.command, asked?.id, asked?.flags]).toEqual([11, 1, 0]);
   expect([asked?.view.getUint32(0, true), asked?.view.getUint32(8, true)]).toEqual([0x10100, 3]);
+  const within = await client.receive();
+  expect([within?.id, within?.view.getUint32(16, true)]).toEqual([2, 0]);
   const told = await client.receive();
   expect([told?.command, told?.id]).toEqual([12, 2]);
   expect([...(told?.payload.subarray(16) ?? [])]).toEqual([7, 8, 9]);
   expect((await client.receive())?.id).toBe(1);
-  const after = await client.receive();
-  expect([after?.id, after?.view.getUint32(16, true)]).toEqual([2, 1]);
+  expect(await client.read32(0, COPY)).toBe(1);
+});
+
+test('DMA: a command within the DMA of another has DMA of its own, and each gets its answer', async () => {
+  const client = await bench.connect();
+  await client.map(0x10000, 0x10000, null);
+  await client.write32(0, SOURCE, 0x10000);
+  await client.write32(0, TARGET, 0x18000);
+  await client.write32(0, LENGTH, 1);
+  const copy = (id: number): Uint8Array =>
+    VfioClient.encode(10, concat(fields([COPY, 8], [0, 4], [4, 4]), fields([1, 4])), { id });
+  const data = (id: number, byte: number): Uint8Array =>
+    VfioClient.encode(11, concat(fields([0x10000, 8], [1, 8]), Uint8Array.of(byte)), { id, flags: REPLY });
+  const written = (id: number): Uint8Array =>
+    VfioClient.encode(12, fields([0x18000, 8], [1, 8]), { id, flags: REPLY });
+  // The answer to the outer request (1) comes while the inner one (2) waits for its own.
+  client.sendRaw(concat(copy(50), copy(51), data(1, 0xa1), data(2, 0xa2), written(3), written(4)));
+  const seen: string[] = [];
+  for (let i = 0; i < 6; i++) {
+    const message = await client.receive();
+    const byte = message?.command === 12 ? `=${message.payload[16]!.toString(16)}` : '';
+    seen.push(`${message?.command}:${message?.id}${byte}`);
+  }
+  expect(seen).toEqual(['11:1', '11:2', '12:3=a2', '10:51', '12:4=a1', '10:50']);
+  expect(await client.read32(0, COPY)).toBe(1);
+});
+
+test('DMA: commands within commands go only so deep', async () => {
+  const client = await bench.connect();
+  await client.map(0x10000, 0x10000, null);
+  await client.write32(0, SOURCE, 0x10000);
+  await client.write32(0, LENGTH, 1);
+  const copy = VfioClient.encode(10, concat(fields([COPY, 8], [0, 4], [4, 4]), fields([1, 4])), { id: 9 });
+  const refusals = Array.from({ length: 16 }, (_, i) =>
+    VfioClient.encode(11, new Uint8Array(0), { id: i + 1, flags: REPLY | ERROR }),
+  );
+  client.sendRaw(concat(...Array.from({ length: 40 }, () => copy), ...refusals));
+  const seen = new Map<number, number>();
+  for (let i = 0; i < 40 + 16; i++) {
+    const command = (await client.receive())?.command ?? 0;
+    seen.set(command, (seen.get(command) ?? 0) + 1);
+  }
+  expect(seen).toEqual(
+    new Map([
+      [11, 16],
+      [10, 40],
+    ]),
+  );
+  expect(bench.server.dmaStats.remoteErrors).toBe(40);
+  expect(await client.read32(0, COPY)).toBe(0);
 });
 
 test('DMA: a request that the client refuses fails in the device, and nowhere else', async () => {
@@ -302,28 +353,25 @@ test('INTx: an eventfd for unmasking unmasks when it is signalled', async () => 
 test.each([
   ['MSI', 1, SEND_MSI],
   ['MSI-X', 2, SEND_MSIX],
-])(
-  '%s: every vector has its eventfd, set together or one by one, until they are taken away',
-  async (_name, index, register) => {
-    const client = await bench.connect();
-    const events = Array.from({ length: VECTORS }, () => bench.clientIo.eventFd());
-    await client.ok(8, setIrqs(TRIGGER | EVENTFD, index, 0, 3), { fds: events.slice(0, 3) });
-    await client.ok(8, setIrqs(TRIGGER | EVENTFD, index, 3, 1), { fds: [events[3]!] });
-    for (let vector = 0; vector < VECTORS; vector++) await client.write32(0, register, vector);
-    expect(events.map((event) => bench.clientIo.drain(event))).toEqual([1, 1, 1, 1]);
-    await client.ok(8, setIrqs(TRIGGER | BOOL, index, 0, 4, [0, 1, 0, 1]));
-    expect(events.map((event) => bench.clientIo.drain(event))).toEqual([0, 1, 0, 1]);
-    // No descriptor takes a vector away, and "none of nothing" all of them.
-    await client.ok(8, setIrqs(TRIGGER | EVENTFD, index, 1, 1));
-    await client.write32(0, register, 1);
-    await client.write32(0, register, 0);
-    expect(events.map((event) => bench.clientIo.drain(event))).toEqual([1, 0, 0, 0]);
-    await client.ok(8, setIrqs(TRIGGER | NONE, index, 0, 0));
-    await client.write32(0, register, 0);
-    expect(events.map((event) => bench.clientIo.drain(event))).toEqual([0, 0, 0, 0]);
-    expect(bench.serverHandles).toBe(2);
-  },
-);
+])('%s: every vector has its eventfd, set together or one by one, until they are taken away', async (_name, index, register) => {
+  const client = await bench.connect();
+  const events = Array.from({ length: VECTORS }, () => bench.clientIo.eventFd());
+  await client.ok(8, setIrqs(TRIGGER | EVENTFD, index, 0, 3), { fds: events.slice(0, 3) });
+  await client.ok(8, setIrqs(TRIGGER | EVENTFD, index, 3, 1), { fds: [events[3]!] });
+  for (let vector = 0; vector < VECTORS; vector++) await client.write32(0, register, vector);
+  expect(events.map((event) => bench.clientIo.drain(event))).toEqual([1, 1, 1, 1]);
+  await client.ok(8, setIrqs(TRIGGER | BOOL, index, 0, 4, [0, 1, 0, 1]));
+  expect(events.map((event) => bench.clientIo.drain(event))).toEqual([0, 1, 0, 1]);
+  // No descriptor takes a vector away, and "none of nothing" all of them.
+  await client.ok(8, setIrqs(TRIGGER | EVENTFD, index, 1, 1));
+  await client.write32(0, register, 1);
+  await client.write32(0, register, 0);
+  expect(events.map((event) => bench.clientIo.drain(event))).toEqual([1, 0, 0, 0]);
+  await client.ok(8, setIrqs(TRIGGER | NONE, index, 0, 0));
+  await client.write32(0, register, 0);
+  expect(events.map((event) => bench.clientIo.drain(event))).toEqual([0, 0, 0, 0]);
+  expect(bench.serverHandles).toBe(2);
+});
 
 test('reset resets the device and unmasks INTx', async () => {
   const client = await bench.connect();
