@@ -96,7 +96,7 @@ function measure(length: number): Record<string, number> {
 }
 
 const sizes: Record<string, Record<string, number>> = {};
-for (const length of [60, 1514]) {
+for (const length of process.argv[2] ? [Number(process.argv[2])] : [60, 1514]) {
   const figures = measure(length);
   const twin = twinReceive(length, 200_000, ROUNDS);
   sizes[length + 4] = {

@@ -9,8 +9,8 @@
  */
 
 import { LENGTH, NEXT, OFFSET, REGION } from '../src/core/pool.ts';
-import { E1000Driver } from '../src/guest/driver/e1000-driver.ts';
 import { PacketBatch, SEGMENT_TCP4 } from '../src/guest/driver/driver.ts';
+import { E1000Driver } from '../src/guest/driver/e1000-driver.ts';
 import { E1000Bench, heapPerFrame, MAC, rates, tcpHeaders, twinTransmit } from './lib/e1000.ts';
 import { report, runtimeFacts } from './lib/report.ts';
 
@@ -30,7 +30,9 @@ function measure(length: number, segmentBytes: number): Record<string, number> {
       const frame = frames[i]!;
       let last = frame;
       while (t[last + NEXT] !== 0) last = t[last + NEXT]!;
-      touched += pool.bytes[t[frame + OFFSET]!]! + pool.regions[t[last + REGION]!]![t[last + OFFSET]! + t[last + LENGTH]! - 1]!;
+      touched +=
+        pool.bytes[t[frame + OFFSET]!]! +
+        pool.regions[t[last + REGION]!]![t[last + OFFSET]! + t[last + LENGTH]! - 1]!;
       pool.release(frame);
     }
     return to - from;
@@ -77,7 +79,7 @@ function measure(length: number, segmentBytes: number): Record<string, number> {
 }
 
 const sizes: Record<string, Record<string, number>> = {};
-for (const length of [60, 1514]) {
+for (const length of process.argv[2] ? [Number(process.argv[2])] : [60, 1514]) {
   const figures = measure(length, 0);
   const twin = twinTransmit(length, 200_000, ROUNDS);
   sizes[length + 4] = {
@@ -88,5 +90,9 @@ for (const length of [60, 1514]) {
   };
 }
 const tso = measure(65_054, 1460);
-sizes.tso64KiB = { ...tso, framesPerSecond: 1e9 / tso.deviceOnly!, gbitPerSecond: (65_054 * 8) / tso.deviceOnly! };
+sizes.tso64KiB = {
+  ...tso,
+  framesPerSecond: 1e9 / tso.deviceOnly!,
+  gbitPerSecond: (65_054 * 8) / tso.deviceOnly!,
+};
 report({ bench: 'e1000-tx', ...runtimeFacts(), batch: BATCH, mac: [...MAC].length, nsPerFrame: sizes });

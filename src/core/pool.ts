@@ -19,7 +19,7 @@
  * descriptors. Only the thread that made a pool allocates and frees; another thread gives frames back through a SharedRing.
  */
 
-import { NO_WORDS, wordsOf } from './copy.ts';
+import { ByteMemory, NO_MEMORY } from './copy.ts';
 import { InvariantError } from './errors.ts';
 
 /** Words of a record; a frame number indexes its first word: `table[frame + OFFSET]`. */
@@ -135,8 +135,8 @@ export class FramePool {
   readonly bytes: Uint8Array;
   /** Registered memory by region number. */
   readonly regions: Uint8Array[];
-  /** The regions as 32-bit words, for copies (copy.ts); empty where a region does not start at a multiple of 4. */
-  readonly words: Int32Array[];
+  /** The regions once more, as what copy.ts copies between. */
+  readonly memories: ByteMemory[];
   readonly debug: boolean;
   /** Slots in all. */
   readonly capacity: number;
@@ -170,7 +170,7 @@ export class FramePool {
       this.table = attached.memory.table;
       this.bytes = attached.memory.bytes;
       this.regions = [this.bytes];
-      this.words = [wordsOf(this.bytes)];
+      this.memories = [new ByteMemory(this.bytes)];
       this.#small = this.#large = this.#bare = new FreeList(0);
       return;
     }
@@ -180,7 +180,7 @@ export class FramePool {
     this.table = new Int32Array(memory(records * RECORD_WORDS * 4));
     this.bytes = new Uint8Array(memory(slotBytes));
     this.regions = [this.bytes];
-    this.words = [wordsOf(this.bytes)];
+    this.memories = [new ByteMemory(this.bytes)];
     this.#small = new FreeList(smallSlots);
     this.#large = new FreeList(largeSlots);
     this.#bare = new FreeList(bareRecords);
@@ -459,7 +459,7 @@ export class FramePool {
     while (region < this.regions.length && this.regions[region] !== NO_BYTES) region++;
     if (region >= REGION_LIMIT) throw new InvariantError('too many memory regions');
     this.regions[region] = bytes;
-    this.words[region] = wordsOf(bytes);
+    this.memories[region] = new ByteMemory(bytes);
     for (const watcher of this.#watchers) watcher.regionChanged(region, bytes);
     return region;
   }
@@ -468,7 +468,7 @@ export class FramePool {
   removeRegion(region: number): void {
     if (region <= 0) throw new InvariantError('region 0 is the pool itself');
     this.regions[region] = NO_BYTES;
-    this.words[region] = NO_WORDS;
+    this.memories[region] = NO_MEMORY;
     for (const watcher of this.#watchers) watcher.regionChanged(region, NO_BYTES);
   }
 

@@ -14,7 +14,7 @@
  * What comes out was summed here: it carries FACT_CSUM_VALID.
  */
 
-import { copyRun } from '../core/copy.ts';
+import { type ByteMemory, copyMemory } from '../core/copy.ts';
 import {
   CSUM_OFFSET,
   CSUM_START,
@@ -219,7 +219,7 @@ function segmentFrame(pool: FramePool, frame: number, gso: number, out: Int32Arr
     }
     const to = t[piece + OFFSET];
     bytes.copyWithin(to, slot, slot + header);
-    cursor.copy(bytes, pool.words[0], to + header, part);
+    cursor.copy(pool.memories[0], to + header, part);
     const length = header + part;
     if (version === 4) {
       putU16be(bytes, to + ip + 2, length - ip);
@@ -282,7 +282,7 @@ function fragmentFrame(pool: FramePool, frame: number, layout: HeaderLayout, out
     }
     const to = t[piece + OFFSET];
     bytes.copyWithin(to, slot, slot + l4);
-    cursor.copy(bytes, pool.words[0], to + header, part);
+    cursor.copy(pool.memories[0], to + header, part);
     const more = i < pieces - 1;
     if (version === 4) {
       putU16be(bytes, to + ip + 2, header + part - ip);
@@ -329,7 +329,7 @@ class Cursor {
     this.#at = start;
   }
 
-  copy(target: Uint8Array, targetWords: Int32Array, to: number, length: number): void {
+  copy(target: ByteMemory, to: number, length: number): void {
     const t = this.#pool.table;
     while (length > 0 && this.#segment !== 0) {
       const left = t[this.#segment + LENGTH] - this.#at;
@@ -341,10 +341,8 @@ class Cursor {
       const part = Math.min(left, length);
       const region = t[this.#segment + REGION];
       const from = t[this.#segment + OFFSET] + this.#at;
-      const memory = this.#pool.regions[region];
-      if (from + part > memory.length) target.fill(0, to, to + part);
-      else if (region === 0 && part >= 64) target.copyWithin(to, from, from + part);
-      else copyRun(memory, this.#pool.words[region], from, target, targetWords, to, part);
+      if (region === 0 && part >= 64) target.bytes.copyWithin(to, from, from + part);
+      else copyMemory(this.#pool.memories[region], from, target, to, part);
       this.#at += part;
       to += part;
       length -= part;

@@ -5,8 +5,8 @@
  * Addresses are JavaScript numbers, exact below 2^53 where all ranges lie. A descriptor's two 32-bit halves are joined by
  * `high * 2 ** 32 + low`; what is rounded there lies beyond every range and is refused.
  *
- * The fast way is `translate`: it finds the range that holds a whole run, remembers it, and leaves its memory in `bytes` and
- * `words`; device code then reads and writes that directly. It is all or nothing: a run of no bytes, one that leaves its range, falls into a hole or
+ * The fast way is `translate`: it finds the range that holds a whole run, remembers it, and leaves its memory in `hit`;
+ * device code then reads and writes that directly. It is all or nothing: a run of no bytes, one that leaves its range, falls into a hole or
  * wraps gives -1. `read` and `write` also cross from one range into the next one and reach *remote* ranges, which have no mapped bytes
  * (vfio-user ranges without a descriptor): they are copied by their owner.
  *
@@ -14,7 +14,7 @@
  * removed takes its regions along: frames that still borrow from it read as zeros.
  */
 
-import { copyRun, wordsOf } from '../core/copy.ts';
+import { ByteMemory, NO_MEMORY } from '../core/copy.ts';
 import { InvariantError } from '../core/errors.ts';
 import type { FramePool } from '../core/pool.ts';
 
@@ -34,8 +34,7 @@ interface Range {
   readonly start: number;
   readonly end: number;
   readonly access: number;
-  readonly bytes: Uint8Array;
-  readonly words: Int32Array;
+  readonly memory: ByteMemory;
   /** Pool regions, each REGION_BYTES of the range; empty for a remote range. */
   readonly regions: readonly number[];
   readonly remote: RemoteRange | null;
@@ -46,23 +45,20 @@ const REGION_BYTES = 2 ** REGION_SHIFT;
 const ADDRESS_LIMIT = 2 ** 53;
 /** Ranges that one copy may cross. */
 const CROSSINGS_MAX = 64;
-const NO_BYTES = new Uint8Array(0);
-const NO_WORDS = new Int32Array(0);
 
 /** What `borrow` returns for bytes that no frame can point to: no RAM, or a remote range. */
 export const NOT_BORROWABLE = -1;
 
 export class GuestMemory {
-  /** The memory of the range that `translate` hit last, as bytes and as little-endian 32-bit words. */
-  bytes: Uint8Array = NO_BYTES;
-  words: Int32Array = NO_WORDS;
+  /** The memory of the range that `translate` hit last. */
+  hit: ByteMemory = NO_MEMORY;
   /** Changes whenever a range comes or goes: what was translated before is void. */
   generation = 0;
 
   readonly #pool: FramePool;
   readonly #ranges: Range[] = [];
   readonly #scratch = new Uint8Array(8);
-  #hit: Range | null = null;
+  #range: Range | null = null;
   #start = 0;
   #end = 0;
   #access = 0;
@@ -88,8 +84,7 @@ export class GuestMemory {
       start: address,
       end: address + bytes.length,
       access,
-      bytes,
-      words: wordsOf(bytes),
+      memory: new ByteMemory(bytes),
       regions,
       remote: null,
     };
@@ -107,8 +102,7 @@ export class GuestMemory {
       start: address,
       end,
       access,
-      bytes: NO_BYTES,
-      words: NO_WORDS,
+      memory: NO_MEMORY,
       regions: [],
       remote,
     });
@@ -150,12 +144,11 @@ export class GuestMemory {
 
   #forget(): void {
     this.generation++;
-    this.#hit = null;
+    this.#range = null;
     this.#start = 0;
     this.#end = 0;
     this.#access = 0;
-    this.bytes = NO_BYTES;
-    this.words = NO_WORDS;
+    this.hit = NO_MEMORY;
   }
 
   /** The ranges there are, in order: for those who print them. */
@@ -192,8 +185,7 @@ export class GuestMemory {
   }
 
   /**
-   * Finds `length` bytes at `address` in one mapped range that allows `access`. Returns their offset in `bytes` (and, divided by 4, in
-   * `words`), or -1. The offset holds until `generation` changes.
+   * Finds `length` bytes at `address` in one mapped range that allows `access`. Returns their offset in `hit`, or -1. The offset holds until `generation` changes.
    */
   translate(address: number, length: number, access: number): number {
     if (
@@ -212,12 +204,11 @@ export class GuestMemory {
     const range = this.#rangeAt(address);
     if (range === null || range.remote !== null || address + length > range.end) return -1;
     if ((access & ~range.access) !== 0) return -1;
-    this.#hit = range;
+    this.#range = range;
     this.#start = range.start;
     this.#end = range.end;
     this.#access = range.access;
-    this.bytes = range.bytes;
-    this.words = range.words;
+    this.hit = range.memory;
     return address - range.start;
   }
 
@@ -238,7 +229,7 @@ export class GuestMemory {
   read(address: number, target: Uint8Array, at: number, length: number): boolean {
     const offset = this.translate(address, length, DMA_READ);
     if (offset >= 0) {
-      copyRun(this.bytes, NO_WORDS, offset, target, NO_WORDS, at, length);
+      copyPlain(this.hit.bytes, offset, target, at, length);
       return true;
     }
     if (!this.covers(address, length, DMA_READ)) return false;
@@ -246,7 +237,7 @@ export class GuestMemory {
       const range = this.#rangeAt(address)!;
       const part = Math.min(length, range.end - address);
       const from = address - range.start;
-      if (range.remote === null) target.set(range.bytes.subarray(from, from + part), at);
+      if (range.remote === null) target.set(range.memory.bytes.subarray(from, from + part), at);
       else if (!range.remote.read(from, target, at, part)) return false;
       address += part;
       at += part;
@@ -259,7 +250,7 @@ export class GuestMemory {
   write(address: number, source: Uint8Array, at: number, length: number): boolean {
     const offset = this.translate(address, length, DMA_WRITE);
     if (offset >= 0) {
-      copyRun(source, NO_WORDS, at, this.bytes, NO_WORDS, offset, length);
+      copyPlain(source, at, this.hit.bytes, offset, length);
       return true;
     }
     if (!this.covers(address, length, DMA_WRITE)) return false;
@@ -267,7 +258,7 @@ export class GuestMemory {
       const range = this.#rangeAt(address)!;
       const part = Math.min(length, range.end - address);
       const to = address - range.start;
-      if (range.remote === null) range.bytes.set(source.subarray(at, at + part), to);
+      if (range.remote === null) range.memory.bytes.set(source.subarray(at, at + part), to);
       else if (!range.remote.write(to, source, at, part)) return false;
       address += part;
       at += part;
@@ -280,7 +271,7 @@ export class GuestMemory {
   clear(address: number, length: number): boolean {
     const offset = this.translate(address, length, DMA_WRITE);
     if (offset >= 0) {
-      this.bytes.fill(0, offset, offset + length);
+      this.hit.bytes.fill(0, offset, offset + length);
       return true;
     }
     return length <= 2 ** 16 && this.write(address, new Uint8Array(length), 0, length);
@@ -329,7 +320,7 @@ export class GuestMemory {
   borrow(frame: number, tail: number, address: number, length: number): number {
     let offset = this.translate(address, length, DMA_READ);
     if (offset < 0) return this.#borrowAcross(frame, tail, address, length);
-    const regions = this.#hit!.regions;
+    const regions = this.#range!.regions;
     while (length > 0) {
       // Not by shifts: an offset may pass 2^31.
       const part = regions.length === 1 ? 0 : Math.floor(offset / REGION_BYTES);
@@ -360,4 +351,10 @@ export class GuestMemory {
     }
     return tail;
   }
+}
+
+/** Short runs (descriptors, headers) by bytes, long ones by the engine. */
+function copyPlain(source: Uint8Array, from: number, target: Uint8Array, to: number, length: number): void {
+  if (length <= 64) for (let i = 0; i < length; i++) target[to + i] = source[from + i];
+  else target.set(source.subarray(from, from + length), to);
 }

@@ -10,7 +10,7 @@
  * RXE in its descriptor, so the driver drops it.
  */
 
-import { copyRun } from '../../core/copy.ts';
+import { copyMemory } from '../../core/copy.ts';
 import { LENGTH, NEXT, OFFSET, REGION, TOTAL } from '../../core/pool.ts';
 import type { Port } from '../../core/port.ts';
 import { DMA_BOTH, DMA_WRITE } from '../../pci/guest-memory.ts';
@@ -201,7 +201,7 @@ export class Receiver {
     let free = usable ? this.#free() : 0;
     // The whole ring in one piece, nearly always; else one descriptor at a time.
     const ringAt = usable ? memory.translate(this.#base, DESCRIPTOR_BYTES * count, DMA_BOTH) >> 2 : -1;
-    const ringWords = memory.words;
+    const ringWords = memory.hit.words;
     const bytes = pool.bytes;
     let received = 0;
     let receivedBytes = 0;
@@ -283,13 +283,14 @@ export class Receiver {
           if (to < 0) {
             ok = this.#store(frame, 0, cut, total, address, size);
           } else {
-            copyRun(bytes, pool.words[0], at, memory.bytes, memory.words, to, total);
+            copyMemory(pool.memories[0], at, memory.hit, to, total);
             if (fcs !== 0) {
               const end = to + total;
-              memory.bytes[end] = 0;
-              memory.bytes[end + 1] = 0;
-              memory.bytes[end + 2] = 0;
-              memory.bytes[end + 3] = 0;
+              const target = memory.hit.bytes;
+              target[end] = 0;
+              target[end + 1] = 0;
+              target[end + 2] = 0;
+              target[end + 3] = 0;
             }
           }
         } else {
@@ -393,14 +394,14 @@ export class Receiver {
         if (cut !== 0 && position < ADDRESSES_BYTES) part = Math.min(part, ADDRESSES_BYTES - position);
         const region = t[s + REGION];
         const from = t[s + OFFSET] + skip - segmentStart;
-        const source = pool.regions[region];
+        const source = pool.memories[region];
         const to = memory.translate(address + position - done, part, DMA_WRITE);
-        if (from + part > source.length) {
+        if (to >= 0) {
+          copyMemory(source, from, memory.hit, to, part);
+        } else if (from + part > source.bytes.length) {
           // Borrowed memory that was taken away reads as zeros.
           if (!memory.clear(address + position - done, part)) return false;
-        } else if (to >= 0) {
-          copyRun(source, pool.words[region], from, memory.bytes, memory.words, to, part);
-        } else if (!memory.write(address + position - done, source, from, part)) {
+        } else if (!memory.write(address + position - done, source.bytes, from, part)) {
           return false;
         }
         position += part;

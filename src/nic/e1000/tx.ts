@@ -14,7 +14,7 @@
  * Left out: TIPG, TXDCTL's prefetch thresholds (there is nothing to tune), packet bursting.
  */
 
-import { copyRun } from '../../core/copy.ts';
+import { copyMemory, copyRounded } from '../../core/copy.ts';
 import type { Timer } from '../../core/loop.ts';
 import {
   CSUM_OFFSET,
@@ -23,6 +23,7 @@ import {
   GSO_SIZE,
   HEADER_LENGTH,
   LENDER,
+  LENGTH,
   type Lender,
   MAX_FRAME_BYTES,
   OFFSET,
@@ -55,6 +56,7 @@ import {
 } from './registers.ts';
 import type { Receiver } from './rx.ts';
 import type { SavedFrame, SavedTransmitter } from './state.ts';
+import { FCS_BYTES, sizeBin } from './stats.ts';
 import { TxOffload } from './tx-offload.ts';
 
 const BATCH = 64;
@@ -63,8 +65,9 @@ const PASS_DESCRIPTORS = 1024;
 /** Longest frame that is not segmented (manual, section 3.3.3). */
 const PLAIN_MAX_BYTES = 16_288;
 /** Frames up to this length are copied whole; bench/e1000-tx.ts measures where borrowing begins to pay. */
-const COPY_MAX_BYTES = 1024;
+const COPY_MAX_BYTES = 1536;
 const PARTS_MAX = 1024;
+const SKEW_MAX = 7;
 /** More borrowed segments than this are copied together instead: native code has a limit on them. */
 const BORROWED_PARTS_MAX = 64;
 const LENT_SHIFT = 10;
@@ -76,12 +79,18 @@ const CMD_TSE_OR_IC = 1 << 26;
 const CMD_RS = 1 << 27;
 const CMD_DEXT = 1 << 29;
 const CMD_VLE = 1 << 30;
+const POPTS = 0x300;
 const TYPE_SHIFT = 20;
+/** What tells a frame in one descriptor from everything else: data (with its type), or legacy. */
+const LEGACY_MASK = CMD_EOP | CMD_TSE_OR_IC | CMD_DEXT | CMD_VLE;
+const WHOLE_MASK = LEGACY_MASK | (15 << TYPE_SHIFT);
 const TYPE_DATA = 1;
+const WHOLE_DATA = CMD_EOP | CMD_DEXT | (TYPE_DATA << TYPE_SHIFT);
 const DATA_LENGTH = 0xfffff;
 const LEGACY_LENGTH = 0xffff;
 const STATUS_DD = 1;
 const STATUS_OFFSET = 12;
+const PTC64 = 0x40d8 >> 2;
 
 export class Transmitter implements Lender {
   readonly #chip: Chip;
@@ -245,7 +254,7 @@ export class Transmitter implements Lender {
       }
       const run = Math.min(budget, (tail > head ? tail : this.#count) - head);
       const at = memory.translate(this.#base + DESCRIPTOR_BYTES * head, DESCRIPTOR_BYTES * run, DMA_READ);
-      const walked = at >= 0 ? this.#walkRun(memory.words, at >> 2, run) : this.#walkOne();
+      const walked = at >= 0 ? this.#walkRun(memory.hit.words, at >> 2, run) : this.#walkOne();
       if (walked < 0) break;
       budget -= walked;
     }
@@ -258,17 +267,96 @@ export class Transmitter implements Lender {
     this.#chip.loop.post(this.#resume);
   }
 
-  /** Descriptors that lie one behind the other in `words`. Returns how many were walked, or -1 to stop. */
+  /**
+   * Descriptors that lie one behind the other in `words`. Returns how many were walked, or -1 to stop. The most common case is handled here, all in
+   * local variables: a short frame in one descriptor, without segmentation or tag, in mapped RAM.
+   */
   #walkRun(words: Int32Array, at: number, run: number): number {
-    for (let i = 0; i < run; i++, at += 4) {
-      if (!this.#descriptor(words, at)) return -1;
-      this.#fetched = (this.#fetched + 1) | 0;
-      if (++this.#head === this.#count) this.#head = 0;
-      if (!this.#started) {
-        if (this.#batchTo === BATCH && !this.#flush()) return -1;
+    const { pool, memory, regs } = this.#chip;
+    const t = pool.table;
+    const slots = pool.memories[0];
+    const bytes = slots.bytes;
+    const batch = this.#batch;
+    const batchEnd = this.#batchEnd;
+    let place = this.#batchTo;
+    let fetched = this.#fetched;
+    let newBytes = 0;
+    let newFrames = 0;
+    let started = this.#started;
+    let walked = 0;
+    let i = 0;
+    let going = true;
+    for (; i < run; at += 4) {
+      const command = words[at + 2];
+      const kind = command & WHOLE_MASK;
+      const length = command & ((kind & CMD_DEXT) === 0 ? LEGACY_LENGTH : DATA_LENGTH);
+      let frame = 0;
+      if (
+        (kind === WHOLE_DATA || (kind & LEGACY_MASK) === CMD_EOP) &&
+        !started &&
+        length >= FRAME_MIN_BYTES &&
+        length <= COPY_MAX_BYTES
+      ) {
+        const address = (words[at + 1] >>> 0) * 4294967296 + (words[at] >>> 0);
+        const from = memory.translate(address, length, DMA_READ);
+        if (from >= 0) frame = pool.alloc(length + SKEW_MAX);
+        if (frame !== 0) {
+          // The slot's bytes lie as the guest's do, so that they are copied in whole words.
+          const to = t[frame + OFFSET] + (from & 7);
+          copyRounded(memory.hit, from, slots, to, length);
+          t[frame + OFFSET] = to;
+          t[frame + LENGTH] = length;
+          t[frame + TOTAL] = length;
+          const options = words[at + 3];
+          if ((options & POPTS) !== 0 && kind === WHOLE_DATA)
+            this.#offload.checksums(frame, length, options, 0);
+          if ((bytes[to] & 1) === 0) regs[PTC64 + sizeBin(length + FCS_BYTES)]++;
+          else this.#chip.hardware.sent(length, isBroadcastMac(bytes, to), true);
+          newBytes += length;
+          newFrames++;
+        }
+      }
+      fetched = (fetched + 1) | 0;
+      if (frame === 0) {
+        // Everything else: the fields hold what the locals do while others look at them.
+        this.#fetched = (fetched - 1) | 0;
+        this.#batchTo = place;
+        going = this.#descriptor(words, at);
+        place = this.#batchTo;
+        started = this.#started;
+        if (!going) break;
+      } else {
+        batch[place] = frame;
+        batchEnd[place] = fetched;
+        place++;
+      }
+      i++;
+      if (place === BATCH) {
+        this.#advance(fetched, i);
+        run -= i;
+        walked += i;
+        i = 0;
+        this.#batchTo = place;
+        this.#newBytes += newBytes;
+        this.#newFrames += newFrames;
+        newBytes = 0;
+        newFrames = 0;
+        if (!this.#flush()) return -1;
+        place = this.#batchTo;
       }
     }
-    return run;
+    this.#advance(going ? fetched : (fetched - 1) | 0, i);
+    this.#batchTo = place;
+    this.#newBytes += newBytes;
+    this.#newFrames += newFrames;
+    return going ? walked + i : -1;
+  }
+
+  /** `steps` descriptors more were taken; they never pass the ring's end by more than a lap. */
+  #advance(fetched: number, steps: number): void {
+    this.#fetched = fetched;
+    const head = this.#head + steps;
+    this.#head = head >= this.#count ? head - this.#count : head;
   }
 
   /** One descriptor of a ring that does not lie in one mapped range. */
@@ -302,13 +390,6 @@ export class Transmitter implements Lender {
     const address = (words[at + 1] >>> 0) * 4294967296 + (words[at] >>> 0);
     const options = words[at + 3];
     if (!this.#started) {
-      if (
-        (command & (CMD_EOP | CMD_TSE_OR_IC | CMD_VLE)) === CMD_EOP &&
-        length <= COPY_MAX_BYTES &&
-        length >= HEADER_BYTES
-      ) {
-        return this.#wholeFrame(address, length, command, options);
-      }
       this.#started = true;
       this.#startedAt = this.#fetched;
       this.#firstCommand = command;
@@ -362,27 +443,6 @@ export class Transmitter implements Lender {
     return false;
   }
 
-  /** The most common case: a short frame in one descriptor, without offload by legacy or TSE bits. */
-  #wholeFrame(address: number, length: number, command: number, options: number): boolean {
-    const { pool, memory, stats } = this.#chip;
-    const frame = pool.alloc(length);
-    if (frame === 0) return this.#poolExhausted();
-    const slot = pool.table[frame + OFFSET];
-    const at = memory.translate(address, length, DMA_READ);
-    if (at >= 0) {
-      copyRun(memory.bytes, memory.words, at, pool.bytes, pool.words[0], slot, length);
-    } else if (!memory.read(address, pool.bytes, slot, length)) {
-      stats.txDropBadAddress++;
-      pool.release(frame);
-      return true;
-    }
-    pool.setLength(frame, length);
-    if ((command & CMD_DEXT) !== 0 && (options & 0x300) !== 0)
-      this.#offload.checksums(frame, length, options, 0);
-    this.#enqueue(frame, length);
-    return true;
-  }
-
   /** At EOP: builds the frame from its parts. False: no frame could be allocated; nothing has changed. */
   #finishFrame(command: number, options: number): boolean {
     const { stats, regs, pool } = this.#chip;
@@ -434,9 +494,11 @@ export class Transmitter implements Lender {
   #gather(bytes: number, shift: number, borrow: boolean): number {
     const { pool, memory } = this.#chip;
     const head = borrow ? PRIVATE_BYTES : bytes;
-    const frame = pool.alloc(head + shift);
+    const frame = pool.alloc(head + shift + SKEW_MAX);
     if (frame === 0) return 0;
-    const slot = pool.table[frame + OFFSET];
+    // As the first part lies, so that it is copied in whole words.
+    const slot = pool.table[frame + OFFSET] + (this.#partAddress[0] % 8);
+    pool.table[frame + OFFSET] = slot;
     let copied = 0;
     let part = 0;
     let within = 0;
@@ -449,7 +511,7 @@ export class Transmitter implements Lender {
       const address = this.#partAddress[part] + within;
       const at = memory.translate(address, size, DMA_READ);
       if (at >= 0) {
-        copyRun(memory.bytes, memory.words, at, pool.bytes, pool.words[0], to, size);
+        copyMemory(memory.hit, at, pool.memories[0], to, size);
       } else if (!memory.read(address, pool.bytes, to, size)) {
         pool.release(frame);
         return NOT_BORROWABLE;
@@ -571,7 +633,7 @@ export class Transmitter implements Lender {
       const address = this.#base + DESCRIPTOR_BYTES * this.#done;
       const at = memory.translate(address, DESCRIPTOR_BYTES * run, DMA_BOTH);
       if (at >= 0) {
-        seen |= writeBack(memory.words, at >> 2, run);
+        seen |= writeBack(memory.hit.words, at >> 2, run);
       } else {
         run = 1;
         if (memory.read(address, this.#scratch, 0, DESCRIPTOR_BYTES)) {

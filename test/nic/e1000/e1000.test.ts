@@ -97,7 +97,7 @@ describe('e1000 with its driver', () => {
   it('sends packets of every length, copied or borrowed, byte for byte', () => {
     rig = new Rig();
     const batch = new PacketBatch(64);
-    const lengths = [60, 61, 62, 63, 64, 191, 192, 193, 1023, 1024, 1025, 1026, 1514];
+    const lengths = [60, 61, 62, 63, 64, 191, 192, 193, 1023, 1024, 1025, 1514, 1536, 1537, 1538, 4000];
     const addresses = lengths.map((length, i) => rig.packet(length, i));
     lengths.forEach((length, i) => {
       batch.plain(i, addresses[i]!, length);
@@ -115,9 +115,9 @@ describe('e1000 with its driver', () => {
     rig = new Rig();
     rig.machine.peer.hold = true;
     const batch = new PacketBatch(4);
-    batch.plain(0, rig.packet(1514), 1514);
+    batch.plain(0, rig.packet(2000), 2000);
     batch.plain(1, rig.packet(60), 60);
-    batch.plain(2, rig.packet(1514), 1514);
+    batch.plain(2, rig.packet(2000), 2000);
     rig.driver.send(batch, 0, 3);
     rig.machine.settle();
     expect(rig.sent).toBe(0);
@@ -136,7 +136,9 @@ describe('e1000 with its driver', () => {
     rig = new Rig({ ringSize: 64 });
     rig.machine.peer.limit = 5;
     const batch = new PacketBatch(40);
-    for (let i = 0; i < 40; i++) batch.plain(i, rig.packet(60 + i, i), 60 + i);
+    for (let i = 0; i < 40; i++) {
+      batch.plain(i, rig.packet(60 + i, i), 60 + i);
+    }
     expect(rig.driver.send(batch, 0, 40)).toBe(40);
     rig.machine.settle();
     expect(rig.machine.peer.frames.length).toBe(5);
