@@ -90,7 +90,8 @@ int64_t ne_frame_bytes(const ne_context *c, int32_t frame) {
   int64_t bytes = 0;
   int steps = 0;
   for (int32_t s = frame; s != 0;) {
-    if (!is_frame(c, s) || ++steps > NE_MAX_IOV) return -EINVAL;
+    if (!is_frame(c, s)) return -EINVAL;
+    if (++steps > NE_MAX_IOV) return -EMSGSIZE;
     const volatile int32_t *record = c->table + s;
     int32_t length = record[NE_LENGTH];
     if (length < 0) return -EINVAL;

@@ -171,7 +171,7 @@ typedef struct {
 int ne_gather_frame(const ne_context *c, int32_t frame, uint64_t skip, ne_gather *g);
 /* Chains the slot of `spill` with `bytes` in it behind the frame, whose own segment holds `first` bytes from `offset` of region 0 on. */
 void ne_chain(ne_context *c, int32_t frame, int32_t offset, int32_t first, int32_t spill, int32_t bytes);
-/* The frame's length by its segments, or -EINVAL. */
+/* The frame's length by its segments; -EINVAL: no such frame, -EMSGSIZE: more segments than any list holds. */
 int64_t ne_frame_bytes(const ne_context *c, int32_t frame);
 /* The slot of `frame` from `at` on: its address and room. -EINVAL: no such frame, or no slot. */
 int ne_slot(const ne_context *c, int32_t frame, uint32_t at, uint8_t **start, uint32_t *room);

@@ -90,7 +90,10 @@ int64_t ne_send_stream(ne_context *c, int32_t handle, ne_batch batch, uint64_t s
     for (; next < batch.to; next++) {
       int32_t frame = batch.list[next];
       int64_t bytes = ne_frame_bytes(c, frame);
-      if (bytes < 0) return done > 0 ? done : bytes;
+      if (bytes < 0) {
+        if (next > first) break; /* told when it is the first */
+        return done > 0 ? done : bytes;
+      }
       uint64_t left = skip;
       if (left > (uint64_t)bytes + (framed ? 4 : 0)) return -EINVAL;
       const ne_gather before = g;
@@ -110,7 +113,7 @@ int64_t ne_send_stream(ne_context *c, int32_t handle, ne_batch batch, uint64_t s
       int error = ne_gather_frame(c, frame, left, &g);
       if (error < 0) {
         g = before;
-        if (next > first) break; /* the list is full: this frame begins the next one */
+        if (next > first) break; /* the list is full, and this frame begins the next one */
         return done > 0 ? done : error;
       }
       skip = 0;

@@ -187,24 +187,21 @@ describe.each(['native', 'portable'] as const)('host I/O, %s', (implementation) 
     it.each([
       [4, '127.0.0.1'],
       [6, '::1'],
-    ] as const)(
-      'carries messages of one protocol over IPv%i, without the IP header',
-      async (family, address) => {
-        const { host } = lab;
-        const one = host.rawIpOpen(family, 253, { remote: address });
-        const two = host.rawIpOpen(family, 253);
-        const sent = lab.frames('raw one', pattern(900));
-        expect(host.sendDatagrams(one, sent, 0, 2)).toBe(2);
-        const got = lab.slots(2);
-        const addresses = new Uint8Array(2 * ADDRESS_BYTES);
-        await lab.receiveDatagrams(two, got, 14, addresses);
-        expect(show(lab.bytesOf(got[0]!))).toBe('raw one');
-        expect(lab.bytesOf(got[1]!)).toEqual(pattern(900));
-        expect(lab.pool.table[got[0]! + OFFSET]).toBe(lab.pool.table[got[0]! + SLOT]! + 14);
-        expect(unpackAddress(addresses, 0)?.address).toBe(address);
-        lab.release(sent, got);
-      },
-    );
+    ] as const)('carries messages of one protocol over IPv%i, without the IP header', async (family, address) => {
+      const { host } = lab;
+      const one = host.rawIpOpen(family, 253, { remote: address });
+      const two = host.rawIpOpen(family, 253);
+      const sent = lab.frames('raw one', pattern(900));
+      expect(host.sendDatagrams(one, sent, 0, 2)).toBe(2);
+      const got = lab.slots(2);
+      const addresses = new Uint8Array(2 * ADDRESS_BYTES);
+      await lab.receiveDatagrams(two, got, 14, addresses);
+      expect(show(lab.bytesOf(got[0]!))).toBe('raw one');
+      expect(lab.bytesOf(got[1]!)).toEqual(pattern(900));
+      expect(lab.pool.table[got[0]! + OFFSET]).toBe(lab.pool.table[got[0]! + SLOT]! + 14);
+      expect(unpackAddress(addresses, 0)?.address).toBe(address);
+      lab.release(sent, got);
+    });
 
     it('refuses a protocol that is none', () => {
       expect(() => lab.host.rawIpOpen(4, 300)).toThrow(HostIoError);
