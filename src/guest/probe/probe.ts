@@ -111,7 +111,9 @@ export class ProbeGuest implements HostEvents {
   start(): void {
     this.#stepNs = this.#loop.clock.nowNs();
     if (!this.#open()) {
-      this.#told('driver', false, 'the driver does not know this NIC');
+      const detail = 'the driver does not know this NIC';
+      this.#told('driver', false, detail);
+      this.#failures.push(detail);
       this.#finish();
       return;
     }

@@ -69,14 +69,15 @@ export class Pinger {
   }
 
   #next(request: Request): void {
+    const layer = request.remote.length === 4 ? this.#ipv4 : this.#ipv6;
     if (request.sentNs.length >= request.tries) {
-      this.#finish(request, -1, 'timeout');
+      // Whether nobody answers, or nobody is there: the cache may be about to say so itself.
+      this.#finish(request, -1, layer.hop(request.remote)?.known ? 'timeout' : 'unreachable');
       return;
     }
     request.sentNs.push(this.#loop.clock.nowNs());
     const { remote, id } = request;
     const sequence = request.sentNs.length;
-    const layer = remote.length === 4 ? this.#ipv4 : this.#ipv6;
     if (layer.sourceFor(remote) === null) {
       this.#finish(request, -1, 'unreachable');
       return;
