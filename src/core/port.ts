@@ -84,6 +84,9 @@ export class PortStats {
 }
 
 const SEGMENTS_MAX = 2048;
+const ADMIN_DOWN = 1;
+const CARRIER_DOWN = 2;
+const HELD = 4;
 const GSO_TYPES = 0xff00;
 const ANY_OFFLOAD = GSO_TYPES | 1;
 
@@ -96,17 +99,23 @@ export class Port {
   peer: Port | null = null;
 
   #accepts = 0;
-  #adminDown = false;
-  #carrierDown = false;
+  /** Why no frames pass here: ADMIN_DOWN, CARRIER_DOWN, HELD; 0: they do. */
+  #state = 0;
   #entry: Sink = NOWHERE;
   #stages: readonly Stage[] = [];
   #receiving = false;
   #offeredMeanwhile = false;
+  /** The client's `receive` is under way, by way of a stage. */
+  #entered = false;
   #blocked = false;
   #segments: Int32Array | null = null;
   #segmentsFrom = 0;
   #segmentsTo = 0;
   readonly #announce: () => void;
+  /** What the last stage of the peer hands on to. */
+  readonly #behindStages: Sink = { receive: (frames, from, to) => this.#deliver(frames, from, to) };
+  /** What the last stage hands on to when there is no peer. */
+  readonly #unplugged: Sink = { receive: (frames, from, to) => this.#drop(frames, from, to) };
 
   constructor(name: string, kind: ClientKind, client: Client, context: LinkContext) {
     this.name = name;
@@ -162,20 +171,29 @@ export class Port {
 
   /** This end's own state, whatever the other end's is. */
   get linkUp(): boolean {
-    return !this.#adminDown && !this.#carrierDown;
+    return (this.#state & (ADMIN_DOWN | CARRIER_DOWN)) === 0;
   }
 
   /** set_link: an operator's wish. A NIC at the other end is told and goes along. */
   setLink(up: boolean): void {
-    this.#adminDown = !up;
+    this.#state = up ? this.#state & ~ADMIN_DOWN : this.#state | ADMIN_DOWN;
     this.#linkMoved();
   }
 
   /** A backend's own connection came or went. */
   setCarrier(up: boolean): void {
-    if (this.#carrierDown === !up) return;
-    this.#carrierDown = !up;
+    const state = up ? this.#state & ~CARRIER_DOWN : this.#state | CARRIER_DOWN;
+    if (state === this.#state) return;
+    this.#state = state;
     this.#linkMoved();
+  }
+
+  /** While a port is held, every frame from it or to it is refused: it waits where it is. The link's state is not touched. */
+  hold(held: boolean): void {
+    this.#state = held ? this.#state | HELD : this.#state & ~HELD;
+    if (held) return;
+    this.ready();
+    this.peer?.ready();
   }
 
   #linkMoved(): void {
@@ -198,6 +216,8 @@ export class Port {
   #route(): void {
     const peer = this.peer;
     let next: Sink = peer === null ? NOWHERE : peer.client;
+    // A stage may hand on frames at any time: then the rules of `send` hold behind it.
+    if (this.#stages.length > 0) next = peer === null ? this.#unplugged : peer.#behindStages;
     for (let i = this.#stages.length - 1; i >= 0; i--) {
       const stage = this.#stages[i]!;
       stage.next = next;
@@ -210,8 +230,14 @@ export class Port {
   /** Hands frames[from..to) to the peer; returns how many were taken, from the front. */
   send(frames: Int32Array, from: number, to: number): number {
     const peer = this.peer;
-    if (peer === null || this.#adminDown || this.#carrierDown || !peer.linkUp)
-      return this.#drop(frames, from, to);
+    if (peer === null) return this.#drop(frames, from, to);
+    const state = this.#state | peer.#state;
+    if (state !== 0) {
+      if (state !== HELD) return this.#drop(frames, from, to);
+      this.#blocked = true;
+      this.stats.refusals++;
+      return 0;
+    }
     if (peer.#receiving) {
       peer.#offeredMeanwhile = true;
       this.#blocked = true;
@@ -258,11 +284,34 @@ export class Port {
     try {
       return this.#entry.receive(frames, from, to);
     } finally {
-      peer.#receiving = false;
-      if (peer.#offeredMeanwhile) {
-        peer.#offeredMeanwhile = false;
-        this.context.loop.post(peer.#announce);
-      }
+      peer.#received();
+    }
+  }
+
+  #received(): void {
+    this.#receiving = false;
+    if (!this.#offeredMeanwhile) return;
+    this.#offeredMeanwhile = false;
+    this.context.loop.post(this.#announce);
+  }
+
+  /** Frames for this port's client that a stage hands on, within an offer or long after it. */
+  #deliver(frames: Int32Array, from: number, to: number): number {
+    const sender = this.peer!;
+    const state = this.#state | sender.#state;
+    if (state !== 0) return state === HELD ? 0 : sender.#drop(frames, from, to);
+    if (this.#entered) {
+      this.#offeredMeanwhile = true;
+      return 0;
+    }
+    const outermost = !this.#receiving;
+    this.#entered = true;
+    this.#receiving = true;
+    try {
+      return this.client.receive(frames, from, to);
+    } finally {
+      this.#entered = false;
+      if (outermost) this.#received();
     }
   }
 
@@ -347,7 +396,7 @@ export class Port {
   /** This port's client can take frames again: lets a sender that was refused go on. */
   ready(): void {
     const sender = this.peer;
-    if (sender === null) return;
+    if (sender === null || ((this.#state | sender.#state) & HELD) !== 0) return;
     if (this.#receiving) {
       this.#offeredMeanwhile = true;
       return;

@@ -76,6 +76,7 @@ export abstract class PciFunction {
   #intxPin = false;
   #intxExternal = false;
   #powerCapability = 0;
+  #stopped = false;
 
   constructor(host: DeviceHost, identity: PciIdentity) {
     this.host = host;
@@ -297,6 +298,12 @@ export abstract class PciFunction {
     this.#commandWritten();
   }
 
+  /** The machine stands still: no DMA until it runs again. Registers answer as ever. */
+  setStopped(stopped: boolean): void {
+    this.#stopped = stopped;
+    this.#commandWritten();
+  }
+
   abstract close(): void;
 
   /** The transport's client keeps interrupt enable and mask bits itself: pin and messages go out whatever the function's own bits say. */
@@ -335,7 +342,7 @@ export abstract class PciFunction {
   #commandWritten(): void {
     const power = this.#powerCapability;
     const awake = power === 0 || (this.config.bytes[power + 4] & PM_STATE) === 0;
-    const enabled = awake && (this.config.bytes[PCI_COMMAND] & COMMAND_BUS_MASTER) !== 0;
+    const enabled = awake && !this.#stopped && (this.config.bytes[PCI_COMMAND] & COMMAND_BUS_MASTER) !== 0;
     this.#driveIntx();
     if (enabled === this.dmaEnabled) return;
     this.dmaEnabled = enabled;

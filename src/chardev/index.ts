@@ -1,0 +1,120 @@
+/** THE TABLE of character devices that any platform with host I/O has, and the registry by id. */
+
+import type { ChardevConfig, ChardevDevice } from '../config/chardevs.ts';
+import { HostIoError, OptionError, UnsupportedError } from '../core/errors.ts';
+import type { Handle } from '../host-io/host-io.ts';
+import type { Chardev, ChardevContext } from './chardev.ts';
+import { NullChardev, RingbufChardev } from './memory.ts';
+import { SocketChardev } from './socket.ts';
+
+type OpenChardev<K extends ChardevDevice['type']> = (
+  config: ChardevConfig & Extract<ChardevDevice, { readonly type: K }>,
+  context: ChardevContext,
+) => Chardev | Promise<Chardev>;
+
+/** Which types can be opened here. A type that is missing parses, and is then refused by name. */
+export type ChardevTable = { readonly [K in ChardevDevice['type']]?: OpenChardev<K> };
+
+export const portableChardevs: ChardevTable = {
+  null: (config) => new NullChardev(config),
+  ringbuf: (config) => new RingbufChardev(config, config.sizeBytes),
+  socket: (config, context) => SocketChardev.open(config, context),
+};
+
+/** A network's chardevs by id, and the descriptors that `getfd` stored by name. */
+export class Chardevs {
+  readonly #table: ChardevTable;
+  readonly #context: ChardevContext;
+  readonly #chardevs = new Map<string, Chardev>();
+  readonly #opening = new Set<string>();
+  readonly #fds = new Map<string, Handle>();
+  #closed = false;
+
+  constructor(table: ChardevTable, context: Omit<ChardevContext, 'takeNamedFd'>) {
+    this.#table = table;
+    this.#context = { ...context, takeNamedFd: (name) => this.takeFd(name) };
+  }
+
+  get(id: string): Chardev | undefined {
+    return this.#chardevs.get(id);
+  }
+
+  get all(): readonly Chardev[] {
+    return [...this.#chardevs.values()];
+  }
+
+  /** Opens a chardev from a checked config; a server does not wait for its client here. Rejects with OptionError, HostIoError or UnsupportedError. */
+  async open(config: ChardevConfig): Promise<Chardev> {
+    const { id } = config;
+    if (this.#chardevs.has(id) || this.#opening.has(id)) {
+      throw new OptionError(`Chardev with id '${id}' already exists`, { option: 'id' });
+    }
+    // The table pairs each type with its own config, which an index by a union cannot express.
+    const open = this.#table[config.type] as
+      | ((config: ChardevConfig, context: ChardevContext) => Chardev | Promise<Chardev>)
+      | undefined;
+    if (open === undefined) {
+      throw new UnsupportedError(`chardev type '${config.type}' is not available in this build of netemu`);
+    }
+    this.#opening.add(id);
+    try {
+      const chardev = await open(config, this.#context);
+      if (this.#closed) {
+        chardev.close();
+        throw new OptionError('the network is closed');
+      }
+      this.#chardevs.set(id, chardev);
+      return chardev;
+    } finally {
+      this.#opening.delete(id);
+    }
+  }
+
+  /** Throws OptionError when it is not there or somebody uses it. */
+  remove(id: string): void {
+    const chardev = this.#chardevs.get(id);
+    if (chardev === undefined) throw new OptionError(`Chardev '${id}' not found`, { option: 'id' });
+    if (chardev.busy) throw new OptionError(`Chardev '${id}' is busy`, { option: 'id' });
+    this.#chardevs.delete(id);
+    chardev.close();
+  }
+
+  /** Keeps a descriptor under a name; an older one of that name is closed. */
+  storeFd(name: string, fd: Handle): void {
+    this.dropFd(name);
+    this.#fds.set(name, fd);
+  }
+
+  /** Takes a named descriptor out; the caller owns it. */
+  takeFd(name: string): Handle | undefined {
+    const fd = this.#fds.get(name);
+    this.#fds.delete(name);
+    return fd;
+  }
+
+  /** Closes a named descriptor; false when there is none. */
+  dropFd(name: string): boolean {
+    const fd = this.takeFd(name);
+    if (fd === undefined) return false;
+    this.#context.hostIo?.close(fd);
+    return true;
+  }
+
+  close(): void {
+    this.#closed = true;
+    for (const chardev of this.#chardevs.values()) chardev.close();
+    this.#chardevs.clear();
+    for (const name of [...this.#fds.keys()]) this.dropFd(name);
+  }
+}
+
+/** A chardev error in the words of chardev-add. */
+export function failedToAdd(id: string, error: unknown): unknown {
+  if (error instanceof HostIoError || error instanceof OptionError || error instanceof UnsupportedError) {
+    return new OptionError(`Failed to add chardev '${id}': ${error.message}`);
+  }
+  return error;
+}
+
+export type { Channel, ChannelUser, Chardev, ChardevContext, ChardevUser } from './chardev.ts';
+export { ChardevStats } from './chardev.ts';
