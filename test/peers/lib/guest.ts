@@ -27,6 +27,8 @@ export interface GuestOptions {
   script: string | Readonly<Record<string, string>>;
   /** Answers to `host WORD …` by WORD: gets the rest of the line, returns one line. */
   host?: Readonly<Record<string, (argument: string) => string | Promise<string>>>;
+  /** More files for the guest, by path; they are executable. */
+  files?: Readonly<Record<string, Uint8Array | string>>;
   /** MiB of RAM; 256 when absent. */
   memoryMiB?: number;
   /** RAM lies in a memfd that other processes may map (vfio-user, vhost-user). */
@@ -193,7 +195,7 @@ export async function startGuest(options: GuestOptions): Promise<Guest> {
   const folder = mkdtempSync(join(tmpdir(), 'netemu-guest-'));
   const image = join(folder, 'initramfs.cpio');
   const script = typeof options.script === 'string' ? { main: options.script } : options.script;
-  writeRunImage(await ensureInitramfs('amd64'), script, image);
+  writeRunImage(await ensureInitramfs('amd64'), script, options.files ?? {}, image);
   const memory = `${options.memoryMiB ?? 256}M`;
   const machine = options.sharedMemory
     ? [

@@ -41,7 +41,7 @@ const MODULES = [
     'sch_fq_codel',
     'vhost_net',
     'virtio_rng',
-    'configs',
+    'uio_pci_generic',
   ],
 ];
 
@@ -183,14 +183,20 @@ export async function ensureInitramfs(name: KernelName): Promise<string> {
   return join(folder, 'initramfs.cpio');
 }
 
-/** Writes the image of one run: the cached one and the steps behind it. */
-export function writeRunImage(base: string, steps: Readonly<Record<string, string>>, target: string): void {
+/** Writes the image of one run: the cached one, and behind it the steps and other files by path (those are made executable). */
+export function writeRunImage(
+  base: string,
+  steps: Readonly<Record<string, string>>,
+  files: Readonly<Record<string, Uint8Array | string>>,
+  target: string,
+): void {
   const archive = new CpioWriter();
   let number = 0;
   for (const [name, script] of Object.entries(steps)) {
     if (!/^[A-Za-z0-9._-]+$/.test(name)) throw new Error(`a step's name must be one word: ${name}`);
     archive.file(`steps/${String(number++).padStart(3, '0')}-${name}`, script);
   }
+  for (const [path, content] of Object.entries(files)) archive.file(path.replace(/^\//, ''), content, 0o755);
   const first = readFileSync(base);
   writeFileSync(target, Buffer.concat([first, new Uint8Array(-first.length & 511), archive.finish()]));
 }

@@ -16,6 +16,8 @@ import { nics } from '../../../src/nic/index.ts';
 export interface RigOptions {
   netdev?: NetdevInput;
   device: DeviceInput;
+  /** How long the host I/O looks again before it sleeps. */
+  busyPollNs?: number;
   /** An expansion ROM for the NIC. */
   rom?: Uint8Array;
 }
@@ -30,7 +32,7 @@ export class Rig {
   readonly server: VfioUserServer;
 
   static async make(options: RigOptions): Promise<Rig> {
-    const hostIo = new NativeHostIo();
+    const hostIo = new NativeHostIo(undefined, { busyPollNs: options.busyPollNs ?? 0 });
     const clock = new SystemClock(() => performance.now());
     const network = new Network({ clock, random: seededRandom(7), backends: nodeBackends, nics, hostIo });
     hostIo.drive(network.loop);
@@ -46,12 +48,22 @@ export class Rig {
     this.device = network.addDevice({ ...device, host: this.host });
     const { nic } = this.device;
     if (rom !== undefined) nic.setRom(rom);
-    this.server = new VfioUserServer({ path: this.path, function: nic, host: this.host, hostIo, loop, log: silentLogger });
+    this.server = new VfioUserServer({
+      path: this.path,
+      function: nic,
+      host: this.host,
+      hostIo,
+      loop,
+      log: silentLogger,
+    });
   }
 
   /** QEMU's arguments for a guest on this NIC; `extra` are more properties of the device. */
   qemuArgs(extra: object = {}): string[] {
-    return ['-device', JSON.stringify({ driver: 'vfio-user-pci', socket: { type: 'unix', path: this.path }, ...extra })];
+    return [
+      '-device',
+      JSON.stringify({ driver: 'vfio-user-pci', socket: { type: 'unix', path: this.path }, ...extra }),
+    ];
   }
 
   close(): void {
