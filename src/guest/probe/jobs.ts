@@ -196,8 +196,7 @@ function exchangeJob(context: JobContext, step: 'get' | 'put', url: HttpUrl, sou
   };
   const ended = (outcome: HttpOutcome): void => {
     outcomes.push(outcome);
-    if (outcomes.length === count && !closed)
-      conclude(...summary(outcomes, config.expectSha256, loop.clock.nowNs() - startNs));
+    if (outcomes.length === count && !closed) conclude(...summary(outcomes, config.expectSha256));
   };
   findHost(host, url.host, (found) => {
     if (closed) return;
@@ -224,12 +223,8 @@ function exchangeJob(context: JobContext, step: 'get' | 'put', url: HttpUrl, sou
   };
 }
 
-/** Whether all went well, and the line that says what came of them. */
-function summary(
-  outcomes: readonly HttpOutcome[],
-  expected: string | undefined,
-  elapsedNs: number,
-): [boolean, string] {
+/** Whether all went well, and the line that says what came of them; the step's time goes with it. */
+function summary(outcomes: readonly HttpOutcome[], expected: string | undefined): [boolean, string] {
   const kinds = new Map<string, number>();
   let ok = true;
   for (const outcome of outcomes) {
@@ -237,11 +232,8 @@ function summary(
     ok &&= good;
     kinds.set(kind, (kinds.get(kind) ?? 0) + 1);
   }
-  const seconds = `${(elapsedNs / 1e9).toFixed(3)} s`;
-  const texts = [...kinds].map(([kind, times]) =>
-    times === 1 && outcomes.length === 1 ? kind : `${times} times ${kind}`,
-  );
-  return [ok, `${texts.join('; ')}; ${seconds}`];
+  if (outcomes.length === 1) return [ok, [...kinds.keys()][0]];
+  return [ok, [...kinds].map(([kind, times]) => `${times} times ${kind}`).join('; ')];
 }
 
 function describe(outcome: HttpOutcome, expected: string | undefined): [boolean, string] {

@@ -79,7 +79,7 @@ describe('two probes on a hub', () => {
     expect(client.result).toEqual({ ok: true, failures: [] });
     expect(client.told('get')).toEqual([
       expect.stringMatching(
-        `^GET http://${server.address}/bytes/3000001: 200 OK, 3000001 bytes, sha256 ${patternHash(3_000_001)}; \\d+\\.\\d{3} s$`,
+        `^GET http://${server.address}/bytes/3000001: 200 OK, 3000001 bytes, sha256 ${patternHash(3_000_001)}$`,
       ),
     ]);
     // The e1000 cut the segments: far fewer frames were sent than received.
@@ -170,7 +170,7 @@ describe('two probes on a hub', () => {
     const client = join(`probe,once,timeout=20,${urls.join(',')},get=http://${away}/,get=http://192.0.2.1/`);
     world.run(60);
     expect(kept).not.toBe(null);
-    const lines = client.told('get').map((line) => line.replace(/; \d+\.\d{3} s$/, ''));
+    const lines = client.told('get');
     const hash = createHash('sha256').update('no').digest('hex');
     expect(lines.sort()).toEqual(
       [
