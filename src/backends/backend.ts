@@ -4,7 +4,7 @@ import type { NetdevConfig, NetdevConfigOf, NetdevTypeName } from '../config/net
 import type { Random } from '../core/clock.ts';
 import type { Logger } from '../core/log.ts';
 import type { LinkContext, Port } from '../core/port.ts';
-import type { HostIo } from '../host-io/host-io.ts';
+import type { Handle, HostIo } from '../host-io/host-io.ts';
 
 export interface Backend {
   /** One port for each queue; most have one. */
@@ -29,6 +29,8 @@ export interface BackendContext extends LinkContext {
   /** Null where there is no host to reach (a bare browser): backends that need one say so with UnsupportedError. */
   readonly hostIo: HostIo | null;
   readonly emit: EmitEvent;
+  /** Hands over the descriptor that a monitor client passed under this name (getfd); absent or undefined: there is none. */
+  readonly takeFd?: ((name: string) => Handle | undefined) | undefined;
 }
 
 export type OpenBackend<K extends NetdevTypeName> = (

@@ -12,6 +12,7 @@
 
 import type { Backend, BackendContext, BackendTable, EmitEvent } from '../backends/backend.ts';
 import { openFrom } from '../backends/backend.ts';
+import { Chardevs, type ChardevTable, portableChardevs } from '../chardev/index.ts';
 import { duplicateDeviceId, propertyInUse, propertyNotFoundValue } from '../config/devices/common.ts';
 import { type DeviceConfig, type DeviceInput, readDevice } from '../config/devices/index.ts';
 import { MacPool } from '../config/mac-pool.ts';
@@ -30,7 +31,7 @@ import { type Logger, silentLogger } from '../core/log.ts';
 import { Loop } from '../core/loop.ts';
 import { FramePool, type PoolOptions } from '../core/pool.ts';
 import { Port } from '../core/port.ts';
-import type { HostIo } from '../host-io/host-io.ts';
+import type { Handle, HostIo } from '../host-io/host-io.ts';
 import type { ByteSink } from '../link/filter/dump.ts';
 import { type Filter, FilterChain } from '../link/filter/filter.ts';
 import { createFilter, isFilter } from '../link/filter/index.ts';
@@ -45,6 +46,10 @@ export interface NetworkOptions {
   readonly random: Random;
   readonly backends: BackendTable;
   readonly nics: NicTable;
+  /** Absent: the character devices that need nothing but host I/O. */
+  readonly chardevs?: ChardevTable;
+  /** Looks a host name up, for chardevs; rejects with OptionError. Absent: only addresses are known. */
+  readonly resolveHost?: (name: string, family: 4 | 6 | undefined) => Promise<string>;
   readonly log?: Logger;
   /** Null: no backend that reaches the host can be opened. */
   readonly hostIo?: HostIo | null;
@@ -55,6 +60,8 @@ export interface NetworkOptions {
   readonly openFile?: (path: string) => ByteSink;
   /** Told of every event that a monitor would report. */
   readonly onEvent?: EmitEvent;
+  /** Hands over a descriptor that a monitor client passed by name (getfd). */
+  readonly takeFd?: (name: string) => Handle | undefined;
 }
 
 /** A netdev: a backend's ports, or a port of a hub. */
@@ -91,6 +98,7 @@ export class Network {
   readonly devices = new Map<string, Device>();
   readonly hubs = new Map<number, Hub>();
   readonly objects = new Map<string, NetworkObject>();
+  readonly chardevs: Chardevs;
   readonly context: BackendContext;
 
   readonly #backends: BackendTable;
@@ -100,6 +108,8 @@ export class Network {
   readonly #macs = new MacPool();
   /** Ids of netdevs whose backend is being opened. */
   readonly #opening = new Set<string>();
+  readonly #listeners = new Set<EmitEvent>();
+  #running = true;
   #closed = false;
 
   constructor(options: NetworkOptions) {
@@ -122,8 +132,47 @@ export class Network {
       random: options.random,
       log: options.log ?? silentLogger,
       hostIo,
-      emit: options.onEvent ?? (() => {}),
+      emit: (name, data) => {
+        for (const listener of this.#listeners) listener(name, data);
+      },
+      takeFd: (name) => options.takeFd?.(name) ?? this.chardevs.fds.take(name),
     };
+    if (options.onEvent !== undefined) this.#listeners.add(options.onEvent);
+    this.chardevs = new Chardevs(options.chardevs ?? portableChardevs, {
+      loop: this.loop,
+      log: this.context.log,
+      hostIo,
+      ...(options.resolveHost && { resolveHost: options.resolveHost }),
+    });
+  }
+
+  /** Tells `listener` of every event from now on, until the function returned is called. */
+  onEvent(listener: EmitEvent): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** False while the guests are to stand still. */
+  get running(): boolean {
+    return this.#running;
+  }
+
+  /** Freezes all NICs: no DMA, no frame in or out, until they run again. What is sent to them waits with its sender. */
+  setRunning(running: boolean): void {
+    if (running === this.#running) return;
+    this.#running = running;
+    for (const { nic } of this.devices.values()) this.#hold(nic, !running);
+  }
+
+  #hold(nic: Nic, held: boolean): void {
+    if (held) for (const port of nic.ports) port.hold(true);
+    nic.setStopped(held);
+    if (!held) for (const port of nic.ports) port.hold(false);
+  }
+
+  /** system_reset: every NIC as after power-on. */
+  reset(): void {
+    for (const { nic } of this.devices.values()) nic.reset();
   }
 
   /** Checks and opens a netdev, as `netdev_add` does. Rejects like `openNetdev`. */
@@ -253,6 +302,7 @@ export class Network {
     nic.onRxFilterChanged = () =>
       this.context.emit('NIC_RX_FILTER_CHANGED', { name: id, path: devicePath(config, id) });
     this.devices.set(id, device);
+    if (!this.#running) this.#hold(nic, true);
     if (netdev !== undefined) this.#plug(nic, netdev);
     return device;
   }
@@ -319,7 +369,7 @@ export class Network {
     const filter = createFilter(config, {
       ...this.context,
       epochMs: this.#epochMs,
-      openFile: this.#openFile,
+      openFile: (path) => this.#openFile(this.chardevs.fds.resolvePath(path)),
     });
     chain.insert(filter, 'filter' in position ? { id: position.filter, insert: position.at } : position.at);
     const object = { id: config.id, config, filter };
@@ -352,6 +402,7 @@ export class Network {
     for (const id of [...this.netdevs.keys()]) this.removeNetdev(id);
     for (const hub of this.hubs.values()) hub.close();
     this.hubs.clear();
+    this.chardevs.close();
   }
 }
 

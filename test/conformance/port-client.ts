@@ -22,15 +22,18 @@ export interface ClientUnderTest {
   close(): void;
 }
 
-export function portClientSuite(name: string, setUp: (context: TestContext) => ClientUnderTest): void {
+export function portClientSuite(
+  name: string,
+  setUp: (context: TestContext) => ClientUnderTest | Promise<ClientUnderTest>,
+): void {
   describe(`${name} as the client of a port`, () => {
     let context: TestContext;
     let client: ClientUnderTest;
     let peer: RecordingClient;
 
-    beforeEach(() => {
+    beforeEach(async () => {
       context = testContext();
-      client = setUp(context);
+      client = await setUp(context);
       peer = new RecordingClient(context, 'peer', 'backend');
       Port.connect(peer.port, client.port);
       client.settle();

@@ -1,0 +1,176 @@
+/**
+ * Real backends on the host's loopback, on a virtual clock. Nothing sleeps: `settle` does all that is ready now, `until` does so until something holds.
+ */
+
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect } from 'vitest';
+import type { Backend, BackendContext, BackendTable } from '../../src/backends/backend.ts';
+import { openFrom } from '../../src/backends/backend.ts';
+import { createBackends } from '../../src/backends/index.ts';
+import { nodeServices } from '../../src/backends/node-services.ts';
+import type { Services } from '../../src/backends/services.ts';
+import { readNetdev } from '../../src/config/netdevs/index.ts';
+import type { Random } from '../../src/core/clock.ts';
+import { seededRandom } from '../../src/core/clock.ts';
+import { silentLogger } from '../../src/core/log.ts';
+import type { PoolOptions } from '../../src/core/pool.ts';
+import { Port } from '../../src/core/port.ts';
+import type { Handle } from '../../src/host-io/host-io.ts';
+import { createNativeHostIo, type NativeHostIo } from '../../src/host-io/native.ts';
+import { openDescriptors } from '../host-io/lab.ts';
+import { RecordingClient, type TestContext, testContext } from '../lib/context.ts';
+
+export const BARE_RECORDS = 1024;
+
+export interface LabOptions {
+  pool?: PoolOptions;
+  services?: Partial<Services>;
+  random?: Random;
+  /** A context that a suite has made. */
+  context?: TestContext;
+}
+
+export interface Told {
+  name: string;
+  data: Record<string, unknown>;
+}
+
+export class BackendLab {
+  readonly hostIo: NativeHostIo;
+  readonly link: TestContext;
+  readonly context: BackendContext;
+  readonly table: BackendTable;
+  readonly folder = mkdtempSync(join(tmpdir(), 'netemu-backends-'));
+  readonly events: Told[] = [];
+  readonly logged: string[] = [];
+  readonly passedFds = new Map<string, Handle>();
+  readonly #descriptors: string;
+  readonly #backends: Backend[] = [];
+  readonly #peers: RecordingClient[] = [];
+  #count = 0;
+
+  constructor(options: LabOptions = {}) {
+    this.#descriptors = openDescriptors();
+    this.hostIo = createNativeHostIo();
+    this.link = options.context ?? testContext({ bareRecords: BARE_RECORDS, ...options.pool });
+    const log = (_details: object, message: string): void => {
+      this.logged.push(message);
+    };
+    this.context = {
+      ...this.link,
+      hostIo: this.hostIo,
+      random: options.random ?? seededRandom(1),
+      log: { ...silentLogger, warn: log, error: log },
+      emit: (name, data) => this.events.push({ name, data }),
+      takeFd: (name) => {
+        const handle = this.passedFds.get(name);
+        this.passedFds.delete(name);
+        return handle;
+      },
+    };
+    this.table = createBackends({ ...nodeServices, ...options.services });
+    this.hostIo.attachPool(this.link.pool);
+    this.hostIo.drive(this.link.loop);
+  }
+
+  path(name: string): string {
+    return join(this.folder, name);
+  }
+
+  /** Opens a backend from options as JSON has them; `id` may be left out. */
+  async open(type: string, options: Record<string, unknown> = {}): Promise<Backend> {
+    const opened = openFrom(
+      this.table,
+      readNetdev({ type, id: `n${this.#count++}`, ...options }),
+      this.context,
+    );
+    if (opened === undefined) throw new Error(`no backend of type ${type}`);
+    const backend = await opened;
+    this.#backends.push(backend);
+    return backend;
+  }
+
+  /** The same, and what an attempt that must fail says. */
+  async refusal(type: string, options: Record<string, unknown>): Promise<string> {
+    const before = this.hostIo.stats().openHandles;
+    const error = await this.open(type, options).then(
+      () => new Error('it was opened'),
+      (reason: Error) => reason,
+    );
+    expect(this.hostIo.stats().openHandles, 'handles of a netdev that was not made').toBe(before);
+    return error.message;
+  }
+
+  /** A client at the other end of a backend's port. */
+  guest(backend: Backend, queue = 0): RecordingClient {
+    const client = new RecordingClient(this.link, `guest${this.#peers.length}`, 'nic');
+    this.#peers.push(client);
+    Port.connect(client.port, backend.ports[queue]!);
+    return client;
+  }
+
+  /** Does what is ready now, until nothing is. */
+  settle(): void {
+    for (let quiet = 0, looks = 0; quiet < 3; looks++) {
+      if (looks > 100_000) throw new Error('it never settles');
+      const told = this.hostIo.look();
+      this.link.loop.runUntil(this.link.clock.nowNs());
+      quiet = told > 0 ? 0 : quiet + 1;
+    }
+  }
+
+  /** Lets the event loop turn, and does what is ready, until `holds`. */
+  async until(holds: () => boolean, what = 'what the test waits for'): Promise<void> {
+    for (let turns = 0; turns < 50_000; turns++) {
+      this.settle();
+      if (holds()) return;
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    throw new Error(`${what} did not come; told: ${JSON.stringify(this.events)} ${this.logged.join('; ')}`);
+  }
+
+  /** Lets virtual time pass. */
+  async pass(ns: number): Promise<void> {
+    this.link.loop.runUntil(this.link.clock.nowNs() + ns);
+    await new Promise((resolve) => setImmediate(resolve));
+    this.settle();
+  }
+
+  /** Closes everything and checks that nothing is left: no frame, no descriptor, no file. */
+  end(): void {
+    for (const peer of this.#peers) peer.close();
+    for (const backend of this.#backends) {
+      for (const port of backend.ports) port.disconnect();
+      backend.close();
+      backend.close();
+    }
+    this.link.loop.runUntil(this.link.clock.nowNs());
+    const left = this.hostIo.stats().openHandles;
+    this.hostIo.shutdown();
+    const { pool } = this.link;
+    expect({
+      handles: left,
+      slots: pool.capacity - pool.free,
+      descriptors: openDescriptors(),
+      files: readdirSync(this.folder),
+    }).toEqual({
+      handles: 0,
+      slots: 0,
+      descriptors: this.#descriptors,
+      files: [],
+    });
+    rmSync(this.folder, { recursive: true });
+  }
+}
+
+/** Two UDP ports of this machine that were free a moment ago. */
+export function freePorts(lab: BackendLab, count: number): number[] {
+  const handles = Array.from({ length: count }, () =>
+    lab.hostIo.udpOpen({ local: { address: '127.0.0.1', port: 0 } }),
+  );
+  const ports = handles.map((handle) => lab.hostIo.localEndpoint(handle).port);
+  for (const handle of handles) lab.hostIo.close(handle);
+  return ports;
+}
