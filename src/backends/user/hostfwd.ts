@@ -23,6 +23,8 @@ const ACCEPTS_PER_TURN = 64;
 const PEERS_MAX = 4096;
 const PEER_IDLE_NS = 120e9;
 const BATCH = 16;
+/** As in udp-nat.ts: a datagram's size is not known before it is received. */
+const LARGE_KEPT = 96;
 
 /** A rule that is in force, for `hostfwd_list` and the report at start. */
 export interface ForwardInfo {
@@ -198,9 +200,9 @@ export class HostForwards {
     const { hostIo, pool, outbox, neighbours, stats } = site;
     const { rule } = forward;
     const frames = this.#frames;
-    const large = hostIo.pendingBytes(forward.handle) > pool.smallBytes - PACKET_ROOM;
+    const large = pool.freeLarge >= LARGE_KEPT;
     let count = 0;
-    while (count < (large ? 4 : BATCH)) {
+    while (count < BATCH) {
       const frame = large ? pool.allocLarge() : pool.alloc(pool.smallBytes);
       if (frame === 0) break;
       frames[count++] = frame;

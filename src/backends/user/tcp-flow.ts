@@ -52,6 +52,7 @@ export class TcpFlow implements TcpUser {
   /** The last read filled its slots: more is likely waiting. */
   #bulk = false;
   #closed = false;
+  #resetEarly = false;
 
   /** `frames` is scratch that all flows share. */
   constructor(
@@ -95,11 +96,13 @@ export class TcpFlow implements TcpUser {
 
   #connectEnded(ready: number): void {
     const errno = this.#site.hostIo.takeError(this.handle);
-    if (errno !== 0) {
+    if (errno === ERRNO.ECONNRESET) {
+      // The server took the connection and reset it: the guest sees the same.
+      this.#resetEarly = true;
+    } else if (errno !== 0) {
       this.#owner.connectFailed(this, errno);
       return;
-    }
-    if ((ready & WRITABLE) === 0) return;
+    } else if ((ready & WRITABLE) === 0) return;
     this.connected = true;
     this.#watch(0);
     this.connection?.accept();
@@ -205,6 +208,7 @@ export class TcpFlow implements TcpUser {
 
   established(c: Connection): void {
     this.connection = c;
+    if (this.#resetEarly) this.#hostFailed();
   }
 
   deliver(_c: Connection, frames: Int32Array, from: number, to: number, skip: number): number {

@@ -47,7 +47,9 @@ const IDLE_DNS_NS = 10e9;
 /** When to look again for a slot. */
 const PARK_NS = 5e6;
 const BATCH = 32;
-const BATCH_LARGE = 8;
+const BATCH_LARGE = 16;
+/** With fewer large slots than this free, they are left to TCP and to reassembly. */
+const LARGE_KEPT = 96;
 const DNS_PORT = 53;
 
 class UdpFlow {
@@ -64,8 +66,6 @@ class UdpFlow {
   newer: UdpFlow | null = null;
   lastNs = 0;
   readonly dns: boolean;
-  /** Datagrams longer than a small slot have come. */
-  large = false;
   readonly pending = new FrameList(2);
   touched = false;
   fromGuestBytes = 0;
@@ -374,17 +374,18 @@ export class UdpNat {
     const site = this.#site;
     const { hostIo, pool, stats, outbox } = site;
     const frames = this.#frames;
-    const small = pool.smallBytes - PACKET_ROOM;
-    if (!flow.large && hostIo.pendingBytes(flow.handle) > small) flow.large = true;
     const room = outbox.room();
     if (room <= 0) {
       this.#park(flow);
       return;
     }
-    const wanted = Math.min(flow.large ? BATCH_LARGE : BATCH, room);
+    // A datagram's size is not known before it is received, and what does not fit its slot is lost. So large slots as long as there are
+    // plenty; a datagram leaves again at once, or waits in the outbox while small slots take their place.
+    const large = pool.freeLarge >= LARGE_KEPT;
+    const wanted = Math.min(large ? BATCH_LARGE : BATCH, room);
     let count = 0;
     while (count < wanted) {
-      const frame = flow.large ? pool.allocLarge() : pool.alloc(pool.smallBytes);
+      const frame = large ? pool.allocLarge() : pool.alloc(pool.smallBytes);
       if (frame === 0) break;
       frames[count++] = frame;
     }

@@ -9,14 +9,14 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { UserBackend } from '../../../src/backends/user/index.ts';
 import { parseNetdev } from '../../../src/config/netdevs/index.ts';
-import { seededRandom, SystemClock } from '../../../src/core/clock.ts';
+import { SystemClock, seededRandom } from '../../../src/core/clock.ts';
 import { silentLogger } from '../../../src/core/log.ts';
 import { Loop } from '../../../src/core/loop.ts';
 import { FramePool } from '../../../src/core/pool.ts';
 import { ACCEPT_ALL, Port } from '../../../src/core/port.ts';
 import { createNativeHostIo } from '../../../src/host-io/native.ts';
 import { adapt } from '../../../src/nic/offload.ts';
-import { TestUser, pattern } from '../../tcp/lib/pair.ts';
+import { pattern, TestUser } from '../../tcp/lib/pair.ts';
 import { arpFrame, Guest, udpFrame } from './lib/guest.ts';
 
 class World {
@@ -79,7 +79,8 @@ class World {
 }
 
 let world: World;
-const make = (options = '', guest: { accepts?: number; resolvers?: string[] } = {}): World => (world = new World(options, guest));
+const make = (options = '', guest: { accepts?: number; resolvers?: string[] } = {}): World =>
+  (world = new World(options, guest));
 let dir: string;
 beforeEach(() => {
   dir = mkdtempSync(join(tmpdir(), 'netemu-user-'));
@@ -177,7 +178,8 @@ describe('user over real sockets', () => {
     socket.on('message', (data, from) => socket.send(data, from.port, from.address));
     const port = socket.address().port;
     const sizes = [0, 1, 1000, 1472, 4000];
-    for (const size of sizes) w.guest.send(udpFrame('10.0.2.15', 5000, '10.0.2.2', port, pattern(size, size)));
+    for (const size of sizes)
+      w.guest.send(udpFrame('10.0.2.15', 5000, '10.0.2.2', port, pattern(size, size)));
     const total = (): number => w.guest.received.reduce((sum, f) => sum + f.length - 34, 0);
     await w.until(() => total() >= 8 * 5 + 6473 - 0 && w.guest.received.length >= 7);
     w.guest.take();
@@ -231,7 +233,9 @@ describe('user over real sockets', () => {
     const f = udp()!;
     expect([...f.subarray(26, 30)]).toEqual([10, 0, 2, 2]);
     expect(new TextDecoder().decode(f.subarray(42))).toBe('hello');
-    w.guest.send(udpFrame('10.0.2.15', 69, '10.0.2.2', (f[34]! << 8) | f[35]!, new TextEncoder().encode('back')));
+    w.guest.send(
+      udpFrame('10.0.2.15', 69, '10.0.2.2', (f[34]! << 8) | f[35]!, new TextEncoder().encode('back')),
+    );
     expect(String((await message)[0])).toBe('back');
     expect(w.backend.forwards.remove((rule) => rule.proto === 'tcp')).toBe(true);
     expect(w.backend.forwards.list().length).toBe(2);

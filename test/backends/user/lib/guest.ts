@@ -1,7 +1,8 @@
 /** A small guest for the user network: raw packets by hand, and TCP by the engine itself. */
+
+import { seededRandom } from '../../../../src/core/clock.ts';
 import { OFFSET, TOTAL } from '../../../../src/core/pool.ts';
 import { ACCEPT_ALL, type Client, type LinkContext, Port } from '../../../../src/core/port.ts';
-import { seededRandom } from '../../../../src/core/clock.ts';
 import type { Connection, TcpUser } from '../../../../src/tcp/connection.ts';
 import { linkHeaderV4, linkHeaderV6 } from '../../../../src/tcp/link-header.ts';
 import type { TcpSettings } from '../../../../src/tcp/settings.ts';
@@ -11,8 +12,8 @@ import { formatMac, parseIpv4, parseIpv6 } from '../../../../src/wire/bytes.ts';
 import { internetChecksum, pseudoSumV4 } from '../../../../src/wire/checksum.ts';
 import { writeEthernet } from '../../../../src/wire/ethernet.ts';
 import { writeIpv4 } from '../../../../src/wire/ipv4.ts';
-import { setUdpChecksum, setUdpChecksumV6, writeUdp } from '../../../../src/wire/udp.ts';
 import { writeIpv6 } from '../../../../src/wire/ipv6.ts';
+import { setUdpChecksum, setUdpChecksumV6, writeUdp } from '../../../../src/wire/udp.ts';
 
 export const GUEST_MAC = Uint8Array.of(0x52, 0x54, 0, 0x12, 0x34, 0x56);
 export const GATEWAY_MAC = Uint8Array.of(0x52, 0x55, 10, 0, 2, 2);
@@ -43,12 +44,28 @@ export function ipv4Frame(o: {
 }): Uint8Array {
   const frame = new Uint8Array(34 + o.payload.length);
   writeEthernet(frame, 0, o.dstMac ?? GATEWAY_MAC, 0, o.srcMac ?? GUEST_MAC, 0, 0x0800);
-  writeIpv4(frame, 14, 20 + o.payload.length, o.id ?? 1, o.flagsFragment ?? 0, o.ttl ?? 64, o.protocol, ip4(o.src), ip4(o.dst));
+  writeIpv4(
+    frame,
+    14,
+    20 + o.payload.length,
+    o.id ?? 1,
+    o.flagsFragment ?? 0,
+    o.ttl ?? 64,
+    o.protocol,
+    ip4(o.src),
+    ip4(o.dst),
+  );
   frame.set(o.payload, 34);
   return frame;
 }
 
-export function udpPacket(src: string, srcPort: number, dst: string, dstPort: number, data: Uint8Array): Uint8Array {
+export function udpPacket(
+  src: string,
+  srcPort: number,
+  dst: string,
+  dstPort: number,
+  data: Uint8Array,
+): Uint8Array {
   const udp = new Uint8Array(8 + data.length);
   writeUdp(udp, 0, srcPort, dstPort, udp.length);
   udp.set(data, 8);
@@ -67,7 +84,13 @@ export function udpFrame(
   return ipv4Frame({ src, dst, protocol: 17, payload: udpPacket(src, srcPort, dst, dstPort, data), ...more });
 }
 
-export function udpFrame6(src: string, srcPort: number, dst: string, dstPort: number, data: Uint8Array): Uint8Array {
+export function udpFrame6(
+  src: string,
+  srcPort: number,
+  dst: string,
+  dstPort: number,
+  data: Uint8Array,
+): Uint8Array {
   const frame = new Uint8Array(14 + 40 + 8 + data.length);
   writeEthernet(frame, 0, GATEWAY_MAC, 0, GUEST_MAC, 0, 0x86dd);
   writeIpv6(frame, 14, 8 + data.length, 17, 64, ip6(src), 0, ip6(dst), 0);
