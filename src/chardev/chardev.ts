@@ -13,10 +13,10 @@
  */
 
 import type { ChardevConfig } from '../config/chardevs.ts';
-import type { Clock } from '../core/clock.ts';
 import type { Logger } from '../core/log.ts';
 import type { Loop } from '../core/loop.ts';
 import type { Handle, HostIo } from '../host-io/host-io.ts';
+import type { PassedFds } from './fds.ts';
 
 export interface ChannelUser {
   /** bytes[from..to) arrived, never none. Returns how many were taken; fewer than all stops reading until `channel.resume()`. */
@@ -85,12 +85,11 @@ export interface Chardev {
 /** What chardevs are made with. */
 export interface ChardevContext {
   readonly loop: Loop;
-  readonly clock: Clock;
   readonly log: Logger;
   /** Null where there is no host. */
   readonly hostIo: HostIo | null;
-  /** The descriptor that `getfd` stored under a name, which is taken out; undefined: none. */
-  readonly takeNamedFd: (name: string) => Handle | undefined;
+  /** Descriptors that monitor clients passed. */
+  readonly fds: PassedFds;
   /** Looks a host name up; rejects with OptionError. Absent: only addresses and localhost are known. */
   readonly resolveHost?: (name: string, family: 4 | 6 | undefined) => Promise<string>;
 }

@@ -131,12 +131,16 @@ export class FileChardev extends PlainChardev {
   #failed = false;
   #closed = false;
 
-  constructor(config: ConfigOf<'file'>) {
+  constructor(config: ConfigOf<'file'>, { fds }: ChardevContext) {
     super(config);
     const { O_WRONLY, O_CREAT, O_APPEND, O_TRUNC, O_RDONLY } = constants;
-    this.#fd = open(config.path, O_WRONLY | O_CREAT | (config.append ? O_APPEND : O_TRUNC), 0o644);
+    this.#fd = open(
+      fds.resolvePath(config.path),
+      O_WRONLY | O_CREAT | (config.append ? O_APPEND : O_TRUNC),
+      0o644,
+    );
     try {
-      this.#inputFd = config.inputPath === undefined ? -1 : open(config.inputPath, O_RDONLY);
+      this.#inputFd = config.inputPath === undefined ? -1 : open(fds.resolvePath(config.inputPath), O_RDONLY);
     } catch (error) {
       closeSync(this.#fd);
       throw error;

@@ -2,8 +2,8 @@
 
 import type { ChardevConfig, ChardevDevice } from '../config/chardevs.ts';
 import { HostIoError, OptionError, UnsupportedError } from '../core/errors.ts';
-import type { Handle } from '../host-io/host-io.ts';
 import type { Chardev, ChardevContext } from './chardev.ts';
+import { PassedFds } from './fds.ts';
 import { NullChardev, RingbufChardev } from './memory.ts';
 import { SocketChardev } from './socket.ts';
 
@@ -21,18 +21,19 @@ export const portableChardevs: ChardevTable = {
   socket: (config, context) => SocketChardev.open(config, context),
 };
 
-/** A network's chardevs by id, and the descriptors that `getfd` stored by name. */
+/** A network's chardevs by id. */
 export class Chardevs {
   readonly #table: ChardevTable;
   readonly #context: ChardevContext;
   readonly #chardevs = new Map<string, Chardev>();
   readonly #opening = new Set<string>();
-  readonly #fds = new Map<string, Handle>();
+  readonly fds: PassedFds;
   #closed = false;
 
-  constructor(table: ChardevTable, context: Omit<ChardevContext, 'takeNamedFd'>) {
+  constructor(table: ChardevTable, context: Omit<ChardevContext, 'fds'>) {
     this.#table = table;
-    this.#context = { ...context, takeNamedFd: (name) => this.takeFd(name) };
+    this.fds = new PassedFds(context.hostIo);
+    this.#context = { ...context, fds: this.fds };
   }
 
   get(id: string): Chardev | undefined {
@@ -79,32 +80,11 @@ export class Chardevs {
     chardev.close();
   }
 
-  /** Keeps a descriptor under a name; an older one of that name is closed. */
-  storeFd(name: string, fd: Handle): void {
-    this.dropFd(name);
-    this.#fds.set(name, fd);
-  }
-
-  /** Takes a named descriptor out; the caller owns it. */
-  takeFd(name: string): Handle | undefined {
-    const fd = this.#fds.get(name);
-    this.#fds.delete(name);
-    return fd;
-  }
-
-  /** Closes a named descriptor; false when there is none. */
-  dropFd(name: string): boolean {
-    const fd = this.takeFd(name);
-    if (fd === undefined) return false;
-    this.#context.hostIo?.close(fd);
-    return true;
-  }
-
   close(): void {
     this.#closed = true;
     for (const chardev of this.#chardevs.values()) chardev.close();
     this.#chardevs.clear();
-    for (const name of [...this.#fds.keys()]) this.dropFd(name);
+    this.fds.close();
   }
 }
 

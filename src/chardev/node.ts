@@ -9,7 +9,7 @@ export function nodeChardevs(stdio: StdioStreams | undefined): ChardevTable {
   let stdioUsed = stdio === undefined;
   return {
     ...portableChardevs,
-    file: (config) => new FileChardev(config),
+    file: (config, context) => new FileChardev(config, context),
     pipe: (config, context) => openPipe(config, context),
     stdio: (config) => {
       if (stdio === undefined || stdioUsed)

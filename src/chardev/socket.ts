@@ -108,7 +108,7 @@ export class SocketChardev extends BaseChardev {
         throw new OptionError(`Invalid file descriptor number '${fd.number}'`);
       }
     } else {
-      handle = this.#context.takeNamedFd(fd.name);
+      handle = this.#context.fds.take(fd.name);
       if (handle === undefined)
         throw new OptionError(`File descriptor named '${fd.name}' has not been found`);
     }
