@@ -1046,7 +1046,7 @@ NAPI_MODULE_INIT() {
       {"RECORD_WORDS", NE_RECORD_WORDS}, {"REGION", NE_REGION},         {"OFFSET", NE_OFFSET},
       {"LENGTH", NE_LENGTH},             {"NEXT", NE_NEXT},             {"TOTAL", NE_TOTAL},
       {"FACTS", NE_FACTS},               {"GSO_SIZE", NE_GSO_SIZE},     {"HEADER_LENGTH", NE_HEADER_LENGTH},
-      {"CSUM_START", NE_CSUM_START},     {"CSUM_OFFSET", NE_CSUM_OFFSET}, {"SLOT", NE_SLOT},
+      {"CSUM_START", NE_CSUM_START},     {"CSUM_OFFSET", NE_CSUM_OFFSET}, {"REFS", NE_REFS},           {"SLOT", NE_SLOT},
       {"ROOM", NE_ROOM},                 {"READABLE", NE_READABLE},     {"WRITABLE", NE_WRITABLE},
       {"HUNG_UP", NE_HUNG_UP},           {"FAILED", NE_FAILED},         {"ADDRESS_BYTES", NE_ADDRESS_BYTES},
   };

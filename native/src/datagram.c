@@ -95,7 +95,7 @@ static int receive_some(ne_context *c, ne_handle *h, int32_t *list, uint32_t cou
     int32_t *record = c->table + frame;
     int32_t start = record[NE_SLOT] + (int32_t)offset;
     int32_t room = record[NE_ROOM] - (int32_t)offset;
-    if ((int32_t)length > room) {
+    if ((int32_t)length > room && spill != NULL && spill[i] != 0) {
       ne_chain(c, frame, start, room, spill[i], (int32_t)length - room);
       spill[i] = 0;
     } else {

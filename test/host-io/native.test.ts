@@ -19,7 +19,7 @@ describe('the addon', () => {
     const mine: Record<string, unknown> = { ...poolLayout, ...hostIo };
     for (const [name, value] of Object.entries(addon.layout))
       expect([name, mine[name]]).toEqual([name, value]);
-    expect(Object.keys(addon.layout).length).toBe(18);
+    expect(Object.keys(addon.layout).length).toBe(19);
   });
 
   it('is reported as missing where there is none', () => {
