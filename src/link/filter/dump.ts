@@ -2,21 +2,14 @@
  * `filter-dump`: writes every frame that passes to a capture file (pcap, or pcapng with the interface's name and each frame's direction),
  * and passes it on unchanged.
  *
- * A frame is written once the far end took it, so that one which is refused and offered again is written once; a reference keeps it
- * until then. A checksum that is still to be filled in (an offload fact) is filled in in the capture's copy, so that readers find no bad
- * one. Records reach the sink whole, and at the end of the loop's turn at the latest: a kill leaves a readable capture.
+ * Records are staged in the buffer before the frames are passed on, so that an answer which comes within the call stands behind its question;
+ * those of frames that were refused are taken out again, so that a frame which is offered twice is written once. A checksum that is still
+ * to be filled in (an offload fact) is filled in in the capture's copy, so that readers find no bad one. Records reach the sink whole, and at
+ * the end of the loop's turn at the latest: a kill leaves a readable capture.
  */
 
-import {
-  CSUM_OFFSET,
-  CSUM_START,
-  FACT_NEEDS_CSUM,
-  FACTS,
-  type FramePool,
-  MAX_FRAME_BYTES,
-  TOTAL,
-} from '../../core/pool.ts';
-import type { LinkContext } from '../../core/port.ts';
+import { CSUM_OFFSET, CSUM_START, FACT_NEEDS_CSUM, FACTS, type FramePool, TOTAL } from '../../core/pool.ts';
+import type { LinkContext, Sink } from '../../core/port.ts';
 import { putU16be } from '../../wire/bytes.ts';
 import { internetChecksum } from '../../wire/checksum.ts';
 import {
@@ -54,13 +47,15 @@ export interface DumpOptions {
 
 export class DumpStats {
   frames = 0;
+  /** Written to the sink, headers included. */
   bytes = 0;
   /** Frames that passed after the sink failed. */
   dropSinkFailed = 0;
 }
 
-const BUFFER_BYTES = 1 << 17;
-const RECORD_MAX_BYTES = PCAPNG_PACKET_HEAD_BYTES + MAX_FRAME_BYTES + PCAPNG_PACKET_TAIL_MAX_BYTES;
+/** Handed to the sink when so much is buffered, and at the end of a turn. */
+const FLUSH_BYTES = 1 << 17;
+const RECORD_OVERHEAD_BYTES = PCAPNG_PACKET_HEAD_BYTES + PCAPNG_PACKET_TAIL_MAX_BYTES;
 
 export class DumpFilter implements Filter {
   readonly type = 'filter-dump';
@@ -73,9 +68,11 @@ export class DumpFilter implements Filter {
   readonly #options: DumpOptions;
   readonly #context: LinkContext;
   readonly #sink: ByteSink;
-  readonly #buffer = new Uint8Array(BUFFER_BYTES);
+  #buffer = new Uint8Array(FLUSH_BYTES);
   readonly #flush = (): void => this.flush();
   #filled = 0;
+  /** Batches being passed on: records of theirs may still be taken out. */
+  #passing = 0;
   #flushPosted = false;
   #failed = false;
   #closed = false;
@@ -86,8 +83,8 @@ export class DumpFilter implements Filter {
     this.#context = context;
     this.#sink = sink;
     // Directions are named from the netdev's side, as `queue=rx|tx` is: rx is inbound to it.
-    this.rx = options.direction === 'tx' ? null : new DumpStage(this, context.pool, PCAPNG_INBOUND);
-    this.tx = options.direction === 'rx' ? null : new DumpStage(this, context.pool, PCAPNG_OUTBOUND);
+    this.rx = options.direction === 'tx' ? null : new DumpStage(this, PCAPNG_INBOUND);
+    this.tx = options.direction === 'rx' ? null : new DumpStage(this, PCAPNG_OUTBOUND);
     if (options.format === 'pcap') {
       this.#filled = writePcapHeader(this.#buffer, 0, false, options.maxlenBytes);
     } else {
@@ -102,17 +99,42 @@ export class DumpFilter implements Filter {
     this.flush();
   }
 
-  /** Appends one frame to the capture. */
-  record(frame: number, direction: number): void {
+  /** Records frames[from..to) and passes them on to `next`; returns how many it took. */
+  pass(frames: Int32Array, from: number, to: number, direction: number, next: Sink): number {
     if (this.#failed) {
-      this.stats.dropSinkFailed++;
-      return;
+      const taken = next.receive(frames, from, to);
+      this.stats.dropSinkFailed += taken;
+      return taken;
     }
+    const start = this.#filled;
+    const ends = new Int32Array(to - from);
+    for (let i = from; i < to; i++) {
+      this.#stage(frames[i]!, direction);
+      ends[i - from] = this.#filled;
+    }
+    const staged = this.#filled;
+    this.#passing++;
+    const taken = next.receive(frames, from, to);
+    this.#passing--;
+    const kept = taken === 0 ? start : ends[taken - 1]!;
+    this.#buffer.copyWithin(kept, staged, this.#filled);
+    this.#filled -= staged - kept;
+    this.stats.frames += taken;
+    if (this.#passing === 0 && this.#filled >= FLUSH_BYTES) this.flush();
+    else if (!this.#flushPosted) {
+      this.#flushPosted = true;
+      this.#context.loop.post(this.#flush);
+    }
+    return taken;
+  }
+
+  /** Appends a record of one frame to the buffer. */
+  #stage(frame: number, direction: number): void {
     const { pool, loop } = this.#context;
     const t = pool.table;
     const total = t[frame + TOTAL]!;
     const captured = Math.min(total, this.#options.maxlenBytes);
-    if (this.#filled + RECORD_MAX_BYTES > BUFFER_BYTES) this.flush();
+    this.#makeRoom(RECORD_OVERHEAD_BYTES + total);
     const buffer = this.#buffer;
     // Seconds and nanoseconds apart: their sum in nanoseconds would not be exact in a double.
     const sinceSecondNs = (this.#options.epochMs % 1000) * 1e6 + loop.clock.nowNs();
@@ -129,19 +151,22 @@ export class DumpFilter implements Filter {
     at += captured;
     if (pcapng) at += writePcapngPacketTail(buffer, at, captured, direction);
     this.#filled = at;
-    this.stats.frames++;
-    this.stats.bytes += captured;
-    if (!this.#flushPosted) {
-      this.#flushPosted = true;
-      loop.post(this.#flush);
-    }
+  }
+
+  #makeRoom(bytes: number): void {
+    const needed = this.#filled + bytes;
+    if (needed <= this.#buffer.length) return;
+    const larger = new Uint8Array(Math.max(needed, 2 * this.#buffer.length));
+    larger.set(this.#buffer.subarray(0, this.#filled));
+    this.#buffer = larger;
   }
 
   /** Hands what is buffered to the sink. */
   flush(): void {
     this.#flushPosted = false;
-    if (this.#filled === 0 || this.#closed) return;
+    if (this.#filled === 0 || this.#closed || this.#passing > 0) return;
     this.#failed ||= !this.#sink.write(this.#buffer, 0, this.#filled);
+    this.stats.bytes += this.#filled;
     this.#filled = 0;
   }
 
@@ -155,23 +180,16 @@ export class DumpFilter implements Filter {
 
 class DumpStage extends PassingStage {
   readonly #filter: DumpFilter;
-  readonly #pool: FramePool;
   readonly #direction: number;
 
-  constructor(filter: DumpFilter, pool: FramePool, direction: number) {
+  constructor(filter: DumpFilter, direction: number) {
     super();
     this.#filter = filter;
-    this.#pool = pool;
     this.#direction = direction;
   }
 
   receive(frames: Int32Array, from: number, to: number): number {
-    const pool = this.#pool;
-    for (let i = from; i < to; i++) pool.retain(frames[i]!);
-    const taken = this.next.receive(frames, from, to);
-    for (let i = from; i < from + taken; i++) this.#filter.record(frames[i]!, this.#direction);
-    pool.releaseAll(frames, from, to);
-    return taken;
+    return this.#filter.pass(frames, from, to, this.#direction, this.next);
   }
 }
 

@@ -118,6 +118,22 @@ describe('DumpFilter', () => {
     expectNothingHeld(context);
   });
 
+  it('puts an answer that comes within the call behind its question', () => {
+    const { context, nic, netdev, sink, filter } = setUp();
+    netdev.room = 2;
+    let answers = 0;
+    netdev.onReceive = () => {
+      if (answers++ === 0) netdev.send(packet(99, 200));
+    };
+    nic.send(packet(1), packet(2), packet(3));
+    netdev.allow(1);
+    filter.close();
+    expect(tags(records(sink.bytes).map((record) => record.packet))).toEqual([1, 2, 99, 3]);
+    nic.close();
+    netdev.close();
+    expectNothingHeld(context);
+  });
+
   it('keeps maxlen bytes of a frame and its true length', () => {
     const { context, nic, netdev, sink, filter } = setUp({ maxlenBytes: 64 });
     nic.send(packet(1, 1000));
