@@ -97,7 +97,7 @@ export class TcpStack {
   readonly pool: FramePool;
   readonly loop: Loop;
   readonly random: Random;
-  readonly settings: TcpSettings;
+  settings: TcpSettings;
   readonly stats = new TcpStats();
   readonly mac: Uint8Array;
   readonly sums: ChecksumRegion;
@@ -148,6 +148,11 @@ export class TcpStack {
       this.flush();
     };
     this.tick();
+  }
+
+  /** The link's IP MTU changed (DHCP or a router said so): for connections opened from now on. */
+  setIpMtu(ipMtuBytes: number): void {
+    this.settings = { ...this.settings, ipMtuBytes };
   }
 
   /** Connections in the table, TIME_WAIT included. */

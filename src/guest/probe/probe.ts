@@ -233,6 +233,9 @@ export class ProbeGuest implements HostEvents {
   noDhcpServer(): void {
     this.#dhcpTold = true;
     this.#told('dhcp', false, 'no DHCP server answers; looking for a link-local address');
+    const { globalAddress, router } = this.host.ipv6.addresses;
+    if (globalAddress !== null)
+      this.#useAddress(true, `IPv6 address ${formatAddress(globalAddress)}`, router);
   }
 
   linkLocal(address: number): void {
@@ -264,15 +267,12 @@ export class ProbeGuest implements HostEvents {
   /** The first address that can be used (and each later one, for which nothing is repeated). */
   #useAddress(ok: boolean, detail: string, router: IpAddress | null): void {
     if (this.#addressed) return;
-    // A router advertisement without DHCP is an address too, the better one.
-    const ipv6 = this.host.ipv6.ready;
     this.#addressed = true;
-    this.#stepEnded(ok || ipv6, detail);
-    const gateway = router ?? (ok ? null : this.host.ipv6.addresses.router);
-    if (gateway === null) {
+    this.#stepEnded(ok, detail);
+    if (router === null) {
       this.#stepEnded(true, '');
       this.#afterGateway();
-    } else this.#pingGateway(gateway);
+    } else this.#pingGateway(router);
   }
 
   #pingGateway(gateway: IpAddress): void {

@@ -105,6 +105,7 @@ export class IpHost implements LinkReceiver {
       },
     );
     this.tcp = new ProbeTcp(iface, random, (family) => this.layer(family));
+    iface.onMtu = (bytes) => this.tcp.stack.setIpMtu(bytes);
     this.ping = new Pinger(iface, this.ipv4, this.ipv6, random);
     this.resolver = new Resolver(iface, this.udp, random);
     this.dhcp = new DhcpClient(iface, this.udp, random, hostName, {
@@ -160,7 +161,7 @@ export class IpHost implements LinkReceiver {
       this.ipv4.configure(lease.address, lease.mask, lease.router);
       this.ipv4.announce(lease.address);
     }
-    if (lease.mtuBytes !== 0 && lease.mtuBytes <= 1500) this.interface.mtuBytes = lease.mtuBytes;
+    if (lease.mtuBytes !== 0) this.interface.setMtu(lease.mtuBytes);
     this.#servers();
     this.#events.leased(lease, renewed);
   }

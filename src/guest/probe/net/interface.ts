@@ -8,12 +8,17 @@ import { ETH_HEADER_BYTES, ETH_MIN_FRAME_BYTES, writeEthernet } from '../../../w
 import type { EthernetLink } from './link.ts';
 import type { HostStats } from './stats.ts';
 
+/** What fits an ordinary Ethernet frame; a larger MTU that somebody tells is not used. */
+const IP_MTU_MAX_BYTES = 1500;
+
 export class Interface {
   readonly link: EthernetLink;
   readonly loop: Loop;
   readonly stats: HostStats;
-  /** Bytes of an IP packet: 1500, or what a router says. */
-  mtuBytes = 1500;
+  /** Bytes of an IP packet; see `setMtu`. */
+  mtuBytes = IP_MTU_MAX_BYTES;
+  /** Told of a new MTU. */
+  onMtu: (bytes: number) => void = () => {};
 
   #inBatch = false;
   #dirty = false;
@@ -36,6 +41,12 @@ export class Interface {
 
   get memory(): Uint8Array {
     return this.link.memory;
+  }
+
+  /** A DHCP server or a router told the link's MTU. */
+  setMtu(bytes: number): void {
+    this.mtuBytes = Math.min(bytes, IP_MTU_MAX_BYTES);
+    this.onMtu(this.mtuBytes);
   }
 
   /** Where the next frame goes, in `memory`, `payloadBytes` behind its Ethernet header at most; -1 (counted) when there is no room. */

@@ -53,6 +53,8 @@ import type { IpLayer, IpProblem, Packet, Transport } from './packet.ts';
 import { ALL_NODES, ALL_ROUTERS, Slaac, solicitedNode, UNSPECIFIED } from './slaac.ts';
 
 const HOP_LIMIT = 64;
+/** RFC 8200 section 5; a router that tells less is not believed. */
+const IPV6_MTU_MIN_BYTES = 1280;
 const ERRORS_PER_SECOND = 20;
 
 export interface Ipv6Hooks {
@@ -90,7 +92,7 @@ export class Ipv6 implements IpLayer, NeighbourOwner {
       solicitRouters: () => this.#solicitRouters(),
       probe: (address) => this.#probe(address),
       mtu: (bytes) => {
-        if (bytes >= 1280 && bytes <= 1500) iface.mtuBytes = bytes;
+        if (bytes >= IPV6_MTU_MIN_BYTES) iface.setMtu(bytes);
       },
     });
   }
