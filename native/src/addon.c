@@ -109,7 +109,7 @@ static bool get_range(napi_env env, const napi_value *args, uint8_t **data, size
   size_t room;
   if (!get_bytes(env, args[0], data, &room)) return false;
   if (!get_count(env, args[1], room, &from) || !get_count(env, args[2], room, &to) || from > to) return false;
-  *data += from;
+  if (*data != NULL) *data += from;
   *length = (size_t)(to - from);
   return true;
 }

@@ -25,7 +25,7 @@ static uint64_t sum_words(const uint8_t *bytes, size_t length, uint64_t sum) {
     sum += word;
   }
   uint8_t tail[4] = {0, 0, 0, 0};
-  memcpy(tail, bytes, length);
+  if (length > 0) memcpy(tail, bytes, length);
   memcpy(&word, tail, 4);
   return sum + word;
 }
