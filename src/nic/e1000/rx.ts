@@ -87,9 +87,12 @@ export class Receiver {
   /** RXO was raised for this shortage; RXDMT0 for this one. */
   #overrunTold = false;
   #lowTold = false;
+  /** Changes with every reset and every move of the ring: what a delivery under way knows of the ring is void. */
+  #epoch = 0;
 
   readonly #layout = new HeaderLayout();
   readonly #loopFrames: Int32Array;
+  readonly #readyLater: () => void;
   readonly #scratch = new Uint8Array(DESCRIPTOR_BYTES);
   readonly #scratchWords = new Int32Array(this.#scratch.buffer);
   readonly #zeros = new Uint8Array(FRAME_MIN_BYTES + FCS_BYTES);
@@ -97,6 +100,7 @@ export class Receiver {
   constructor(chip: Chip) {
     this.#chip = chip;
     this.#loopFrames = new Int32Array(LOOP_MAX);
+    this.#readyLater = () => this.#tellReady();
   }
 
   // Registers.
@@ -104,6 +108,7 @@ export class Receiver {
   /** RDBAL, RDBAH or RDLEN was written. */
   ringMoved(): void {
     const regs = this.#chip.regs;
+    this.#epoch++;
     this.#base = (regs[RDBAH >> 2] >>> 0) * 2 ** 32 + (regs[RDBAL >> 2] >>> 0);
     this.#count = regs[RDLEN >> 2] >>> 4;
   }
@@ -131,6 +136,7 @@ export class Receiver {
   }
 
   reset(): void {
+    this.#epoch++;
     this.#overrunTold = false;
     this.#lowTold = false;
     this.ringMoved();
@@ -200,14 +206,23 @@ export class Receiver {
     const usable = count !== 0 && head < count && tail < count;
     let free = usable ? this.#free() : 0;
     // The whole ring in one piece, nearly always; else one descriptor at a time.
-    const ringAt = usable ? memory.translate(this.#base, DESCRIPTOR_BYTES * count, DMA_BOTH) >> 2 : -1;
-    const ringWords = memory.hit.words;
+    const epoch = this.#epoch;
+    let generation = memory.generation;
+    let ringAt = usable ? memory.translate(this.#base, DESCRIPTOR_BYTES * count, DMA_BOTH) >> 2 : -1;
+    let ringWords = memory.hit.words;
     const bytes = pool.bytes;
     let received = 0;
     let receivedBytes = 0;
     let causes = 0;
     let i = from;
     for (; i < to; i++) {
+      if (memory.generation !== generation || epoch !== this.#epoch) {
+        // Remote memory was written, and the machine went on meanwhile.
+        if (epoch !== this.#epoch) break;
+        generation = memory.generation;
+        ringAt = usable ? memory.translate(this.#base, DESCRIPTOR_BYTES * count, DMA_BOTH) >> 2 : -1;
+        ringWords = memory.hit.words;
+      }
       const frame = frames[i];
       const at = t[frame + OFFSET];
       const total = t[frame + TOTAL];
@@ -319,6 +334,12 @@ export class Receiver {
       receivedBytes += total;
       if (smallBytes !== 0 && wireBytes <= smallBytes) causes |= INT_SRPD;
       pool.release(frame);
+    }
+    if (epoch !== this.#epoch) {
+      // The rest is offered again: to the ring as it is then, or dropped if the receiver is off.
+      if (i < to) this.#refused = true;
+      this.#chip.loop.post(this.#readyLater);
+      return i - from;
     }
     if (head !== headBefore) {
       regs[RDH >> 2] = head;

@@ -231,12 +231,14 @@ export class Transmitter implements Lender {
       return;
     }
     this.#running = true;
+    const epoch = this.#epoch;
     try {
       if (this.#flush()) this.#walk();
     } finally {
       this.#running = false;
     }
-    this.#complete();
+    if (epoch === this.#epoch) this.#complete();
+    else this.#resumeNextTurn();
   }
 
   #walk(): void {
@@ -258,7 +260,7 @@ export class Transmitter implements Lender {
       if (walked < 0) break;
       budget -= walked;
     }
-    this.#flush();
+    if (!this.#blocked) this.#flush();
   }
 
   #resumeNextTurn(): void {
@@ -286,6 +288,7 @@ export class Transmitter implements Lender {
     let walked = 0;
     let i = 0;
     let going = true;
+    const epoch = this.#epoch;
     for (; i < run; at += 4) {
       const command = words[at + 2];
       const kind = command & WHOLE_MASK;
@@ -322,6 +325,8 @@ export class Transmitter implements Lender {
         this.#fetched = (fetched - 1) | 0;
         this.#batchTo = place;
         going = this.#descriptor(words, at);
+        // A reset came in while remote memory was read: everything here is void.
+        if (epoch !== this.#epoch) return -1;
         place = this.#batchTo;
         started = this.#started;
         if (!going) break;
@@ -341,7 +346,7 @@ export class Transmitter implements Lender {
         this.#newFrames += newFrames;
         newBytes = 0;
         newFrames = 0;
-        if (!this.#flush()) return -1;
+        if (!this.#flush() || epoch !== this.#epoch) return -1;
         place = this.#batchTo;
       }
     }
@@ -411,7 +416,9 @@ export class Transmitter implements Lender {
       }
     }
     if ((command & CMD_EOP) === 0) return true;
+    const epoch = this.#epoch;
     if (!this.#finishFrame(command, options)) {
+      if (epoch !== this.#epoch) return true;
       // The last part comes again with its descriptor.
       this.#unmerge(length);
       return false;
@@ -459,12 +466,17 @@ export class Transmitter implements Lender {
     }
     const tagged = (command & CMD_VLE) !== 0 && (regs[CTRL >> 2] & CTRL_VME) !== 0;
     const shift = tagged ? 4 : 0;
+    const epoch = this.#epoch;
     let frame = this.#gather(
       bytes,
       shift,
       bytes > COPY_MAX_BYTES && this.#lentTail - this.#lentHead < LENT_MAX,
     );
     if (frame === NOT_BORROWABLE) frame = this.#gather(bytes, shift, false);
+    if (epoch !== this.#epoch) {
+      if (frame > 0) pool.release(frame);
+      return true;
+    }
     if (frame === 0) return this.#poolExhausted();
     if (frame === NOT_BORROWABLE) {
       stats.txDropBadAddress++;
@@ -587,17 +599,22 @@ export class Transmitter implements Lender {
       this.#newBytes = 0;
     }
     const port = this.port;
+    const epoch = this.#epoch;
     let taken = to - from;
-    if (loopback || port === null) this.#receiver.loopBack(this.#batch, from, to);
-    else taken = port.send(this.#batch, from, to);
-    if (taken < to - from) {
-      this.#batchFrom = from + taken;
-      this.#blocked = true;
-      return false;
-    }
+    // While they are offered the frames are nobody's here: a reset from within must not release them.
     this.#batchFrom = 0;
     this.#batchTo = 0;
-    return true;
+    if (loopback || port === null) this.#receiver.loopBack(this.#batch, from, to);
+    else taken = port.send(this.#batch, from, to);
+    if (taken === to - from) return epoch === this.#epoch;
+    if (epoch !== this.#epoch) {
+      this.#chip.pool.releaseAll(this.#batch, from + taken, to);
+      return false;
+    }
+    this.#batchFrom = from + taken;
+    this.#batchTo = to;
+    this.#blocked = true;
+    return false;
   }
 
   /** The last holder of a lent frame released it. */
