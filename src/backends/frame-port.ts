@@ -84,6 +84,7 @@ export abstract class FramePort implements Client {
   #receiveInterest = READABLE;
   #sendInterest = 0;
   #writeBlocked = false;
+  #lost = false;
   readonly #starved;
 
   /** `sendHandle` may be another descriptor than `receiveHandle`; both are this object's to close. */
@@ -145,7 +146,7 @@ export abstract class FramePort implements Client {
   }
 
   #setInterest(bit: number, on: boolean): void {
-    if (this.closed) return;
+    if (this.closed || this.#lost) return;
     if (bit === READABLE || this.receiveHandle === this.sendHandle) {
       this.#receiveInterest = on ? this.#receiveInterest | bit : this.#receiveInterest & ~bit;
       this.hostIo.setInterest(this.receiveHandle, this.#receiveInterest);
@@ -263,7 +264,7 @@ export abstract class FramePort implements Client {
     let at = from;
     let mended = false;
     while (at < to) {
-      const sent = this.closed ? -ERRNO.ENOTCONN : this.write(frames, at, to);
+      const sent = this.closed || this.#lost ? -ERRNO.ENOTCONN : this.write(frames, at, to);
       if (sent > 0) {
         stats.txFrames += sent;
         pool.releaseAll(frames, at, at + sent);
@@ -301,6 +302,14 @@ export abstract class FramePort implements Client {
     }
     this.#writeBlocked = false;
     this.port.ready();
+  }
+
+  /** The descriptor is told of no more. */
+  protected stopWatching(): void {
+    this.#starved.cancel();
+    this.#receiveInterest = 0;
+    this.hostIo.setInterest(this.receiveHandle, 0);
+    this.#lost = true;
   }
 
   /** True while the host takes no frames. */

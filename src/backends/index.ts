@@ -2,19 +2,25 @@
 
 import { hostResolvers } from '../host-io/resolvers.ts';
 import type { BackendTable } from './backend.ts';
+import { bridgeBackend } from './bridge.ts';
 import { dgramBackend } from './dgram.ts';
+import { l2tpv3Backend } from './l2tpv3.ts';
 import { nodeServices } from './node-services.ts';
 import type { Services } from './services.ts';
 import { socketBackend } from './socket.ts';
 import { streamBackend } from './stream.ts';
+import { tapBackend } from './tap.ts';
 import { openUser } from './user/index.ts';
 
 export function createBackends(services: Services): BackendTable {
   return {
     user: openUser({ resolvers: hostResolvers() }),
+    tap: tapBackend(services),
+    bridge: bridgeBackend(services),
     socket: socketBackend(services),
     stream: streamBackend(services),
     dgram: dgramBackend(services),
+    l2tpv3: l2tpv3Backend(services),
   };
 }
 

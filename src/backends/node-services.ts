@@ -1,6 +1,6 @@
 /** Services of a Node process. */
 
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { lookup } from 'node:dns/promises';
 import { chmodSync, chownSync, existsSync, lstatSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { constants } from 'node:os';
@@ -21,6 +21,10 @@ export const nodeServices: Services = {
         resolve(code ?? 128 + (signal === null ? 0 : constants.signals[signal]));
       });
     });
+  },
+  runNow(program, args) {
+    const { status, signal } = spawnSync(program, args, { stdio: ['ignore', 'inherit', 'inherit'] });
+    return status ?? (signal === null ? 127 : 128 + constants.signals[signal]);
   },
   exists: existsSync,
   makeFolder: (prefix) => mkdtempSync(prefix),

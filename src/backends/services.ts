@@ -16,6 +16,8 @@ export interface Services {
   resolve(name: string, family: 0 | 4 | 6): Promise<string>;
   /** Runs a program to its end; `fd` of this process becomes its descriptor 3. Resolves with its exit status (128 + n for a signal). Rejects when it cannot be started. */
   run(program: string, args: readonly string[], fd?: number): Promise<number>;
+  /** The same, while everything waits: for what must be done before a close goes on. */
+  runNow(program: string, args: readonly string[]): number;
   /** Whether there is such a file. */
   exists(path: string): boolean;
   /** A folder of our own, mode 0700. */

@@ -14,6 +14,7 @@ import type { Services } from '../../src/backends/services.ts';
 import { readNetdev } from '../../src/config/netdevs/index.ts';
 import type { Random } from '../../src/core/clock.ts';
 import { seededRandom } from '../../src/core/clock.ts';
+import { HostIoError } from '../../src/core/errors.ts';
 import { silentLogger } from '../../src/core/log.ts';
 import type { PoolOptions } from '../../src/core/pool.ts';
 import { Port } from '../../src/core/port.ts';
@@ -165,12 +166,21 @@ export class BackendLab {
   }
 }
 
-/** Two UDP ports of this machine that were free a moment ago. */
+let nextPort = 20_000 + ((process.pid * 131) % 10_000);
+
+/** Ports of this machine, UDP and TCP, that are free and that the kernel gives to nobody who does not ask for them by number. */
 export function freePorts(lab: BackendLab, count: number): number[] {
-  const handles = Array.from({ length: count }, () =>
-    lab.hostIo.udpOpen({ local: { address: '127.0.0.1', port: 0 } }),
-  );
-  const ports = handles.map((handle) => lab.hostIo.localEndpoint(handle).port);
-  for (const handle of handles) lab.hostIo.close(handle);
+  const ports: number[] = [];
+  while (ports.length < count) {
+    const local = { address: '127.0.0.1', port: nextPort++ };
+    if (nextPort > 32_000) nextPort = 20_000;
+    try {
+      lab.hostIo.close(lab.hostIo.udpOpen({ local }));
+      lab.hostIo.close(lab.hostIo.tcpListen(local));
+      ports.push(local.port);
+    } catch (error) {
+      if (!(error instanceof HostIoError)) throw error;
+    }
+  }
   return ports;
 }

@@ -111,4 +111,52 @@ export const PAIRS: readonly Pair[] = [
       return [client, server];
     },
   },
+  tunnel('l2tpv3, udp', {}),
+  tunnel('l2tpv3, udp (IPv6), 64-bit cookies, counter, offset', {
+    ipv6: true,
+    cookie64: true,
+    txcookie: 0x0123456789abcdefn,
+    rxcookie: 0xfedcba9876543210n,
+    counter: true,
+    offset: 255,
+  }),
+  tunnel('l2tpv3, udp, 32-bit cookies, pinned counter', {
+    txcookie: 0x89abcdef,
+    rxcookie: 0xfedcba98,
+    pincounter: true,
+    rxsession: 7,
+  }),
 ];
+
+interface Tunnel {
+  ipv6?: boolean;
+  cookie64?: boolean;
+  txcookie?: number | bigint;
+  rxcookie?: number | bigint;
+  rxsession?: number;
+  counter?: boolean;
+  pincounter?: boolean;
+  offset?: number;
+}
+
+/** `options` are the first end's; the second has sessions and cookies the other way round. */
+function tunnel(name: string, options: Tunnel): Pair {
+  return {
+    name,
+    frameMaxBytes: 65_000,
+    async open(lab) {
+      const [a, b] = freePorts(lab, 2) as [number, number];
+      const address = options.ipv6 === true ? '::1' : '127.0.0.1';
+      const { txcookie, rxcookie, rxsession } = options;
+      const mirrored = {
+        ...(txcookie === undefined ? {} : { txcookie: rxcookie, rxcookie: txcookie }),
+        ...(rxsession === undefined ? {} : { txsession: rxsession, rxsession: 0xffffffff }),
+      };
+      const common = { src: address, dst: address, udp: true, txsession: 0xffffffff, ...options };
+      return [
+        await lab.open('l2tpv3', { ...common, srcport: String(a), dstport: String(b) }),
+        await lab.open('l2tpv3', { ...common, ...mirrored, srcport: String(b), dstport: String(a) }),
+      ];
+    },
+  };
+}

@@ -1,0 +1,71 @@
+/**
+ * One queue of a tap.
+ *
+ * With a virtio_net_hdr (vnet_hdr) frames carry their offload facts both ways: what the peer accepts is what the kernel may leave undone
+ * (TUNSETOFFLOAD), and what the kernel can do, this port accepts. A 64 KiB segment then crosses as one frame. Kernels that know fewer
+ * offloads are asked again for less.
+ *
+ * An interface that is removed while it is open answers EBADFD: the link goes down, the user is told once, and frames are dropped.
+ */
+
+import { ACCEPT_ALL, ACCEPT_CSUM, ACCEPT_UFO, ACCEPT_USO } from '../core/port.ts';
+import type { HostIo, TapInfo } from '../host-io/host-io.ts';
+import type { BackendContext } from './backend.ts';
+import { FramePort, FramePortStats } from './frame-port.ts';
+
+export class TapStats extends FramePortStats {
+  /** Frames that came with offload facts (a checksum or a segmentation left to us), and that left with some. */
+  rxOffloaded = 0;
+  txOffloaded = 0;
+}
+
+const EBADFD = 77;
+const ENODEV = 19;
+
+export class TapPort extends FramePort {
+  readonly stats = new TapStats();
+  readonly info: TapInfo;
+
+  constructor(name: string, context: BackendContext, hostIo: HostIo, info: TapInfo) {
+    super(name, context, hostIo, info.handle, info.handle);
+    this.info = info;
+    this.spillEach = false;
+    if (info.vnetHeader) {
+      // The offload that kernels before 6.2 lack is asked for once, to know.
+      const knowsUso = hostIo.tapOffloads(info.handle, ACCEPT_CSUM | ACCEPT_USO);
+      hostIo.tapOffloads(info.handle, 0);
+      this.port.accepts = knowsUso ? ACCEPT_ALL : ACCEPT_ALL & ~ACCEPT_USO;
+    }
+  }
+
+  peerAcceptsChanged(bits: number): void {
+    if (!this.info.vnetHeader || this.closed) return;
+    for (const less of [0, ACCEPT_USO, ACCEPT_USO | ACCEPT_UFO, ACCEPT_ALL & ~ACCEPT_CSUM]) {
+      if (this.hostIo.tapOffloads(this.info.handle, bits & ~less)) return;
+    }
+    this.hostIo.tapOffloads(this.info.handle, 0);
+  }
+
+  protected read(slots: Int32Array, count: number, spill: Int32Array): number {
+    return this.hostIo.readFrames(this.receiveHandle, slots, 0, count, spill);
+  }
+
+  protected write(frames: Int32Array, from: number, to: number): number {
+    return this.hostIo.writeFrames(this.sendHandle, frames, from, to);
+  }
+
+  protected override mend(): boolean {
+    return false;
+  }
+
+  protected override isGone(errno: number): boolean {
+    return errno === EBADFD || errno === ENODEV;
+  }
+
+  protected gone(): void {
+    if (this.closed) return;
+    this.context.log.warn({ netdev: this.port.name }, `interface ${this.info.name} is gone`);
+    this.port.setCarrier(false);
+    this.stopWatching();
+  }
+}

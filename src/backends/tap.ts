@@ -1,0 +1,242 @@
+/**
+ * `tap`: a kernel interface, opened by name (and made if need be), handed in open by descriptors, or made by a helper. Each queue of a
+ * multiqueue tap is a port; the kernel spreads flows over them.
+ *
+ * `vhost` asks for the kernel's vhost-net, which netemu does not drive: guests of netemu have their queues in netemu. It is refused with
+ * vhostforce, and otherwise a warning, and frames go by the tap itself.
+ */
+
+import type { NetdevConfigOf } from '../config/netdevs/index.ts';
+import type { TapConfig } from '../config/netdevs/tap.ts';
+import { HostIoError, OptionError, UnsupportedError } from '../core/errors.ts';
+import { errnoOf, errnoText } from '../host-io/errno.ts';
+import type { Handle, HostIo, TapInfo } from '../host-io/host-io.ts';
+import type { Backend, BackendContext, OpenBackend } from './backend.ts';
+import { openByHelper } from './bridge-helper.ts';
+import { needHostIo, opening, type Services, showFd, takeDescriptor } from './services.ts';
+import { TapPort } from './tap-port.ts';
+
+/** Where no script is named and none is installed, the interface is left as it is. */
+const DEFAULT_SCRIPTS: readonly string[] = ['/etc/qemu-ifup', '/etc/qemu-ifdown'];
+const SNDBUF_UNLIMITED = 0x7fffffff;
+
+export class TapBackend implements Backend {
+  readonly ports;
+  readonly stats;
+  readonly queues: readonly TapPort[];
+  readonly #description: string;
+  readonly #onClose: () => void;
+  #closed = false;
+
+  constructor(queues: readonly TapPort[], description: string, onClose: () => void = () => {}) {
+    this.queues = queues;
+    this.ports = queues.map(({ port }) => port);
+    this.stats = queues.length === 1 ? queues[0]!.stats : new QueueSums(queues);
+    this.#description = description;
+    this.#onClose = onClose;
+  }
+
+  describe(): string {
+    return this.#description;
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#onClose();
+    for (const queue of this.queues) queue.close();
+  }
+}
+
+/** Counters of several queues as sums, read when somebody looks. */
+class QueueSums {
+  constructor(queues: readonly TapPort[]) {
+    for (const name of Object.keys(queues[0]!.stats)) {
+      const key = name as keyof TapPort['stats'];
+      Object.defineProperty(this, name, {
+        enumerable: true,
+        get: () => queues.reduce((sum, { stats }) => sum + stats[key], 0),
+      });
+    }
+  }
+}
+
+export function tapBackend(services: Services): OpenBackend<'tap'> {
+  return async (config, context) => {
+    const hostIo = needHostIo(context, 'tap');
+    checkVhost(config, context, hostIo);
+    const { source } = config;
+    switch (source.kind) {
+      case 'open':
+        return await openByName(config, source, context, hostIo, services);
+      case 'fds': {
+        const taps = openEach(hostIo, source.fds, (fd) =>
+          asTap(hostIo, takeDescriptor(fd, context, hostIo), showFd(fd)),
+        );
+        return made(config, taps, context, hostIo, `fd=${source.fds.map(showFd).join(':')}`);
+      }
+      case 'helper': {
+        const handle = await openByHelper(source.helper, source.bridge, hostIo, services);
+        return made(
+          config,
+          [asTap(hostIo, handle, 'of the helper')],
+          context,
+          hostIo,
+          `helper=${source.helper}`,
+        );
+      }
+    }
+  };
+}
+
+function checkVhost({ id, vhost }: NetdevConfigOf<'tap'>, context: BackendContext, hostIo: HostIo): void {
+  if (vhost === undefined) return;
+  if (vhost.force) {
+    throw new UnsupportedError(
+      'vhost-net requested but could not be initialized: netemu moves frames itself',
+    );
+  }
+  // They were given to us: nobody else closes them.
+  for (const fd of vhost.fds) hostIo.close(takeDescriptor(fd, context, hostIo));
+  const asked = vhost.fds.length > 0 ? 'vhostfds' : vhost.pollUs > 0 ? 'vhost and poll-us' : 'vhost';
+  context.log.warn(
+    { netdev: id },
+    `tap: ${asked} without effect: netemu does not drive vhost-net, frames go by the tap itself`,
+  );
+}
+
+/** The tap that an open descriptor is; closes one that is none. */
+export function asTap(hostIo: HostIo, handle: Handle, shown: string): TapInfo {
+  try {
+    return hostIo.tapOf(handle);
+  } catch (error) {
+    hostIo.close(handle);
+    if (!(error instanceof HostIoError)) throw error;
+    throw new HostIoError('TUNGETIFF', error.code, `fd ${shown} is not a tap without packet information`);
+  }
+}
+
+/** Opens one for each item; closes those that were opened when one fails. */
+function openEach<T>(hostIo: HostIo, items: readonly T[], open: (item: T) => TapInfo): TapInfo[] {
+  const taps: TapInfo[] = [];
+  try {
+    for (const item of items) taps.push(open(item));
+  } catch (error) {
+    for (const { handle } of taps) hostIo.close(handle);
+    throw error;
+  }
+  return taps;
+}
+
+/** Ports for open taps; closes them when the send buffer is refused. */
+function made(
+  config: NetdevConfigOf<'tap'>,
+  taps: readonly TapInfo[],
+  context: BackendContext,
+  hostIo: HostIo,
+  description: string,
+  onClose?: () => void,
+): TapBackend {
+  const sndbuf = config.sndbufBytes === 0 ? SNDBUF_UNLIMITED : Math.min(config.sndbufBytes, SNDBUF_UNLIMITED);
+  for (const { handle } of taps) {
+    const result = hostIo.tapSendBuffer(handle, sndbuf);
+    if (result < 0 && config.sndbufBytes !== 0) {
+      for (const tap of taps) hostIo.close(tap.handle);
+      throw new HostIoError('TUNSETSNDBUF', 'EINVAL', `TUNSETSNDBUF ioctl failed: ${errnoText(result)}`);
+    }
+  }
+  const name = (i: number): string => (taps.length === 1 ? config.id : `${config.id}.${i}`);
+  return new TapBackend(
+    taps.map((tap, i) => new TapPort(name(i), context, hostIo, tap)),
+    description,
+    onClose,
+  );
+}
+
+async function openByName(
+  config: NetdevConfigOf<'tap'>,
+  source: Extract<TapConfig['source'], { kind: 'open' }>,
+  context: BackendContext,
+  hostIo: HostIo,
+  services: Services,
+): Promise<Backend> {
+  const { script, downscript } = source;
+  const multiQueue = config.queues > 1;
+  let ifname = source.ifname;
+  const taps = openEach(
+    hostIo,
+    Array.from({ length: config.queues }, (_, i) => i),
+    () => {
+      const tap = openQueue(ifname, source.vnetHdr, multiQueue, hostIo);
+      ifname = tap.name;
+      return tap;
+    },
+  );
+  const name = taps[0]!.name;
+  try {
+    if (script !== undefined) await runScript(script, name, services, context);
+  } catch (error) {
+    for (const { handle } of taps) hostIo.close(handle);
+    throw error;
+  }
+  const shown = `ifname=${name},script=${script ?? 'no'},downscript=${downscript ?? 'no'}`;
+  return made(config, taps, context, hostIo, shown, () => {
+    if (downscript === undefined || !mayRun(downscript, services, context)) return;
+    // The script wants the interface, which is gone when the last queue is closed: it runs first.
+    const status = services.runNow(downscript, [name]);
+    if (status !== 0)
+      context.log.warn({ netdev: config.id }, `network script ${downscript} failed with status ${status}`);
+  });
+}
+
+function openQueue(
+  ifname: string | undefined,
+  vnetHdr: boolean | undefined,
+  multiQueue: boolean,
+  hostIo: HostIo,
+): TapInfo {
+  const options = { ...(ifname === undefined ? {} : { name: ifname }), multiQueue };
+  const lead = `could not configure /dev/net/tun${ifname === undefined ? '' : ` (${ifname})`}`;
+  if (vnetHdr === undefined) {
+    try {
+      return hostIo.tapOpen({ ...options, vnetHeader: true });
+    } catch (error) {
+      // A persistent interface made without the header, or an old kernel.
+      if (!(error instanceof HostIoError) || errnoOf(error.code) !== 22) throw retoldTap(lead, error);
+    }
+  }
+  return opening(lead, () => hostIo.tapOpen({ ...options, vnetHeader: vnetHdr ?? false }));
+}
+
+function retoldTap(lead: string, error: unknown): unknown {
+  if (!(error instanceof HostIoError)) return error;
+  return new HostIoError(error.syscall, error.code, `${lead}: ${errnoText(errnoOf(error.code))}`);
+}
+
+function mayRun(script: string, services: Services, context: BackendContext): boolean {
+  if (!DEFAULT_SCRIPTS.includes(script) || services.exists(script)) return true;
+  context.log.warn({ script }, `there is no ${script}: the interface is left as it is`);
+  return false;
+}
+
+async function runScript(
+  script: string,
+  ifname: string,
+  services: Services,
+  context: BackendContext,
+): Promise<void> {
+  if (!mayRun(script, services, context)) return;
+  let status: number;
+  try {
+    status = await services.run(script, [ifname]);
+  } catch (error) {
+    const code = (error as { code?: string }).code ?? 'EIO';
+    throw new HostIoError(
+      'exec',
+      code,
+      `could not launch network script ${script}: ${errnoText(errnoOf(code))}`,
+    );
+  }
+  if (status !== 0)
+    throw new OptionError(`network script ${script} failed with status ${status}`, { option: 'script' });
+}
