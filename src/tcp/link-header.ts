@@ -13,14 +13,22 @@ import { IPV6_HEADER_BYTES, writeIpv6 } from '../wire/ipv6.ts';
 export const LINK_BYTES_V4 = ETH_HEADER_BYTES + IPV4_HEADER_BYTES;
 export const LINK_BYTES_V6 = ETH_HEADER_BYTES + IPV6_HEADER_BYTES;
 const HOP_LIMIT = 64;
+const V4_PROTOCOL = ETH_HEADER_BYTES + 9;
+const V6_PROTOCOL = ETH_HEADER_BYTES + 6;
 const V4_SRC = ETH_HEADER_BYTES + 12;
 const V6_SRC = ETH_HEADER_BYTES + 8;
 
 /** For packets from `src` to `dst`, 32-bit addresses. */
-export function linkHeaderV4(dstMac: Uint8Array, srcMac: Uint8Array, src: number, dst: number): Uint8Array {
+export function linkHeaderV4(
+  dstMac: Uint8Array,
+  srcMac: Uint8Array,
+  src: number,
+  dst: number,
+  protocol = IP_PROTOCOL_TCP,
+): Uint8Array {
   const link = new Uint8Array(LINK_BYTES_V4);
   writeEthernet(link, 0, dstMac, 0, srcMac, 0, ETHERTYPE_IPV4);
-  writeIpv4(link, ETH_HEADER_BYTES, 0, 0, IPV4_DF, HOP_LIMIT, IP_PROTOCOL_TCP, src, dst);
+  writeIpv4(link, ETH_HEADER_BYTES, 0, 0, IPV4_DF, HOP_LIMIT, protocol, src, dst);
   putU16be(link, ETH_HEADER_BYTES + 10, 0);
   return link;
 }
@@ -31,10 +39,11 @@ export function linkHeaderV6(
   srcMac: Uint8Array,
   src: Uint8Array,
   dst: Uint8Array,
+  protocol = IP_PROTOCOL_TCP,
 ): Uint8Array {
   const link = new Uint8Array(LINK_BYTES_V6);
   writeEthernet(link, 0, dstMac, 0, srcMac, 0, ETHERTYPE_IPV6);
-  writeIpv6(link, ETH_HEADER_BYTES, 0, IP_PROTOCOL_TCP, HOP_LIMIT, src, 0, dst, 0);
+  writeIpv6(link, ETH_HEADER_BYTES, 0, protocol, HOP_LIMIT, src, 0, dst, 0);
   return link;
 }
 
@@ -45,27 +54,18 @@ export function linkHeaderReply(
   ipOffset: number,
   macOffset: number,
   srcMac: Uint8Array,
+  protocol = IP_PROTOCOL_TCP,
 ): Uint8Array {
   const v4 = version === 4;
   const link = new Uint8Array(v4 ? LINK_BYTES_V4 : LINK_BYTES_V6);
   writeEthernet(link, 0, bytes, macOffset, srcMac, 0, v4 ? ETHERTYPE_IPV4 : ETHERTYPE_IPV6);
   if (v4) {
-    writeIpv4(link, ETH_HEADER_BYTES, 0, 0, IPV4_DF, HOP_LIMIT, IP_PROTOCOL_TCP, 0, 0);
+    writeIpv4(link, ETH_HEADER_BYTES, 0, 0, IPV4_DF, HOP_LIMIT, protocol, 0, 0);
     putU16be(link, ETH_HEADER_BYTES + 10, 0);
     copyBytes(link, V4_SRC, bytes, ipOffset + 16, 4);
     copyBytes(link, V4_SRC + 4, bytes, ipOffset + 12, 4);
   } else {
-    writeIpv6(
-      link,
-      ETH_HEADER_BYTES,
-      0,
-      IP_PROTOCOL_TCP,
-      HOP_LIMIT,
-      bytes,
-      ipOffset + 24,
-      bytes,
-      ipOffset + 8,
-    );
+    writeIpv6(link, ETH_HEADER_BYTES, 0, protocol, HOP_LIMIT, bytes, ipOffset + 24, bytes, ipOffset + 8);
   }
   return link;
 }
@@ -86,7 +86,7 @@ export function linkMatches(link: Uint8Array, bytes: Uint8Array, version: number
 /** The partial sum of the template's pseudo-header, without the length. */
 export function linkPseudoSum(link: Uint8Array): number {
   const v4 = link.length === LINK_BYTES_V4;
-  return sumBytes(link, v4 ? V4_SRC : V6_SRC, v4 ? 8 : 32, IP_PROTOCOL_TCP);
+  return sumBytes(link, v4 ? V4_SRC : V6_SRC, v4 ? 8 : 32, link[v4 ? V4_PROTOCOL : V6_PROTOCOL]);
 }
 
 /** The partial sum of an IPv4 template's header, with length and ID zero; 0 for IPv6. */

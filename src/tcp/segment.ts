@@ -9,13 +9,12 @@ import {
   FACTS,
   type FramePool,
   LENGTH,
-  NEXT,
   OFFSET,
-  REGION,
   TOTAL,
 } from '../core/pool.ts';
 import { u16be } from '../wire/bytes.ts';
-import { type ChecksumRegion, chainSum, foldSum, pseudoSumAt } from '../wire/checksum.ts';
+import { type ChecksumRegion, foldSum, pseudoSumAt } from '../wire/checksum.ts';
+import { IP_PROTOCOL_TCP } from '../wire/ipv4.ts';
 import {
   TCP_ACK,
   TCP_DATA_OFFSET,
@@ -29,6 +28,7 @@ import {
   TCP_WINDOW,
   TcpOptions,
 } from '../wire/tcp.ts';
+import { frameSum } from './frames.ts';
 
 function i32be(bytes: Uint8Array, at: number): number {
   return (bytes[at]! << 24) | (bytes[at + 1]! << 16) | (bytes[at + 2]! << 8) | bytes[at + 3]!;
@@ -99,23 +99,9 @@ export class Segment {
     const t = pool.table;
     const frame = this.frame;
     if ((t[frame + FACTS]! & (FACT_NEEDS_CSUM | FACT_CSUM_VALID)) !== 0) return true;
-    const length = this.payloadAt + this.payloadBytes - (this.tcpOffset - t[frame + OFFSET]!);
-    let sum = pseudoSumAt(pool.bytes, this.ipOffset, 6, length);
-    let at = this.tcpOffset - t[frame + OFFSET]!;
-    let done = 0;
-    for (let s = frame; s !== 0 && done < length; s = t[s + NEXT]!) {
-      const size = t[s + LENGTH]!;
-      if (at >= size) {
-        at -= size;
-        continue;
-      }
-      const part = Math.min(size - at, length - done);
-      const region = t[s + REGION]!;
-      if (region === 0) sum = sums.chain(sum, done, t[s + OFFSET]! + at, part);
-      else sum = chainSum(sum, done, pool.regions[region]!, t[s + OFFSET]! + at, part);
-      done += part;
-      at = 0;
-    }
-    return foldSum(sum) === 0xffff;
+    const at = this.tcpOffset - t[frame + OFFSET]!;
+    const length = this.payloadAt + this.payloadBytes - at;
+    const pseudo = pseudoSumAt(pool.bytes, this.ipOffset, IP_PROTOCOL_TCP, length);
+    return foldSum(frameSum(pool, sums, frame, at, length, pseudo)) === 0xffff;
   }
 }

@@ -368,6 +368,7 @@ export class Sender {
         // NewReno's partial acknowledgement: the next segment is lost too (RFC 6582 section 3.2).
         this.#duplicates = Math.max(0, this.#duplicates - Math.ceil(newly / this.segmentBytes)) + 1;
         this.#resent = ack;
+        this.#resendFirst();
       }
     }
     if (this.flightBytes > 0) this.#armRetransmit();
@@ -388,7 +389,12 @@ export class Sender {
     this.congestion.lost(this.flightBytes);
     this.#c.wantWork();
     // RFC 6675 section 5 step 4.3: the first retransmission does not wait for the pipe to drain.
-    this.#resend(this.una, this.#firstHoleEnd());
+    this.#resendFirst();
+  }
+
+  /** The oldest segment again, whatever the window says. Without room or slot the pipe's drain, or the timer, comes to it. */
+  #resendFirst(): void {
+    if (this.#c.stack.outputRoom() > 0) this.#resend(this.una, this.#firstHoleEnd());
   }
 
   #firstHoleEnd(): number {
@@ -483,7 +489,7 @@ export class Sender {
     this.#duplicates = 0;
     // RFC 2018 section 8: after a timeout the peer may have forgotten what it had.
     this.#board.clear();
-    if (c.stack.outputRoom() > 0) this.#resend(this.una, this.#firstHoleEnd());
+    this.#resendFirst();
     this.#armRetransmit();
     return true;
   }
