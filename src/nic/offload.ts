@@ -97,7 +97,8 @@ export function adapt(pool: FramePool, frame: number, accepts: number, out: Int3
     return 1;
   }
   const gso = facts >>> 8;
-  if (gso !== 0 && !acceptable(facts & ~0xff, accepts)) return segmentFrame(pool, frame, gso, out);
+  // A segment's checksums cannot be filled before it is cut, whatever of it is accepted.
+  if (gso !== 0) return segmentFrame(pool, frame, gso, out);
   if ((accepts & ACCEPT_CSUM) === 0) {
     const own = pool.writable(frame);
     if (own === 0) return drop(pool, frame);
