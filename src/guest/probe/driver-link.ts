@@ -7,6 +7,7 @@
  * The queue is the driver's PacketBatch itself. It is full when the ring is full and a batch waits behind it; then `reserve` has no place.
  */
 
+import { ByteMemory } from '../../core/copy.ts';
 import {
   CSUM_OFFSET,
   CSUM_START,
@@ -64,6 +65,8 @@ export class DriverLink implements EthernetLink, DriverListener {
   readonly #ram: GuestRam;
   /** Guest address of the pool's region 0. */
   readonly #poolAddress: number;
+  /** The driver's receive buffers lie in here. */
+  readonly #rx: ByteMemory;
   readonly #batch = new PacketBatch(BATCH);
   #from = 0;
   #to = 0;
@@ -81,6 +84,7 @@ export class DriverLink implements EthernetLink, DriverListener {
   constructor(driver: NicDriver, ram: GuestRam, pool: FramePool, poolAddress: number, speedText: string) {
     this.#driver = driver;
     this.#ram = ram;
+    this.#rx = new ByteMemory(ram.bytes);
     this.pool = pool;
     this.memory = pool.bytes;
     this.#poolAddress = poolAddress;
@@ -257,7 +261,7 @@ export class DriverLink implements EthernetLink, DriverListener {
       return;
     }
     this.receiver.receive(
-      this.#ram.bytes,
+      this.#rx,
       this.#ram.offset(address),
       length,
       (flags & RX_CSUM_OK) !== 0 ? RX_CSUM_VALID : 0,

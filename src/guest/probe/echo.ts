@@ -1,6 +1,6 @@
 /** Echo (RFC 862) over TCP and UDP: every byte comes back. A datagram from the echo port itself is not answered, or two echoes would never end. */
 
-import { copyRun, wordsOf } from '../../core/copy.ts';
+import { copyMemory } from '../../core/copy.ts';
 import { LENGTH, OFFSET, REGION, ROOM } from '../../core/pool.ts';
 import type { Connection, TcpUser } from '../../tcp/connection.ts';
 import { HEADER_ROOM } from '../../tcp/stack.ts';
@@ -9,8 +9,12 @@ import type { IpHost } from './net/host.ts';
 import type { Packet } from './net/packet.ts';
 import type { UdpHandler } from './net/udp.ts';
 
+/** TCP connections open at once; more are refused. */
+const CONNECTIONS_MAX = 1024;
+
 export class EchoStats {
   tcpConnections = 0;
+  tcpRefused = 0;
   tcpBytes = 0;
   udpDatagrams = 0;
   udpDropLoop = 0;
@@ -20,20 +24,20 @@ export class EchoServer implements UdpHandler, TcpUser {
   readonly stats = new EchoStats();
   readonly #host: IpHost;
   readonly #port: number;
-  readonly #words: Int32Array;
   readonly #open = new Set<Connection>();
-  #rxBytes: Uint8Array = new Uint8Array(0);
-  #rxWords = wordsOf(this.#rxBytes);
 
   constructor(host: IpHost, port: number) {
     this.#host = host;
     this.#port = port;
-    this.#words = wordsOf(host.link.memory);
   }
 
   /** False: the port is taken. */
   listen(): boolean {
     const tcp = this.#host.tcp.listen(this.#port, (connection) => {
+      if (this.#open.size >= CONNECTIONS_MAX) {
+        this.stats.tcpRefused++;
+        return null;
+      }
       this.#open.add(connection);
       return this;
     });
@@ -53,19 +57,7 @@ export class EchoServer implements UdpHandler, TcpUser {
     }
     const at = this.#host.udp.begin(packet.family, packet.bytes, packet.src, this.#port, srcPort);
     if (at < 0) return;
-    if (packet.bytes !== this.#rxBytes) {
-      this.#rxBytes = packet.bytes;
-      this.#rxWords = wordsOf(packet.bytes);
-    }
-    copyRun(
-      packet.bytes,
-      this.#rxWords,
-      payload,
-      this.#host.link.memory,
-      this.#words,
-      at,
-      payloadEnd - payload,
-    );
+    copyMemory(packet.memory, payload, this.#host.link.pool.memories[0], at, payloadEnd - payload);
     this.#host.udp.end(payloadEnd - payload);
     this.stats.udpDatagrams++;
   }
@@ -93,7 +85,7 @@ export class EchoServer implements UdpHandler, TcpUser {
           return done;
         }
         const part = Math.min(room, t[frame + ROOM] - HEADER_ROOM);
-        copyRun(pool.bytes, this.#words, at, pool.bytes, this.#words, payloadPlace(pool, frame), part);
+        copyMemory(pool.memories[0], at, pool.memories[0], payloadPlace(pool, frame), part);
         sendPayload(connection, frame, part);
         this.stats.tcpBytes += part;
         at += part;

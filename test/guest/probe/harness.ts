@@ -3,6 +3,7 @@
  * says. Everything runs on a virtual clock; a frame takes WIRE_NS.
  */
 import { seededRandom, VirtualClock } from '../../../src/core/clock.ts';
+import { ByteMemory } from '../../../src/core/copy.ts';
 import { Loop } from '../../../src/core/loop.ts';
 import { FramePool, LENGTH, OFFSET } from '../../../src/core/pool.ts';
 import { type HostEvents, IpHost } from '../../../src/guest/probe/net/host.ts';
@@ -44,7 +45,7 @@ export class FakeLink implements EthernetLink {
   readonly sent: Uint8Array[] = [];
   flushes = 0;
   readonly #loop: Loop;
-  readonly #rx = new Uint8Array(1 << 16);
+  readonly #rx = new ByteMemory(new Uint8Array(1 << 16));
   #reserved = 0;
 
   constructor(loop: Loop) {
@@ -82,8 +83,8 @@ export class FakeLink implements EthernetLink {
   deliver(frame: Uint8Array): void {
     this.#later(() => {
       // As in guest RAM, the frame does not start at a round place, and other bytes follow it.
-      this.#rx.fill(0xee);
-      this.#rx.set(frame, 66);
+      this.#rx.bytes.fill(0xee);
+      this.#rx.bytes.set(frame, 66);
       this.receiver.receive(this.#rx, 66, frame.length, 0);
       this.receiver.endOfBatch();
     });

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { wordsOf } from '../../../src/core/copy.ts';
+import { ByteMemory } from '../../../src/core/copy.ts';
 import { type HttpHead, HttpReader } from '../../../src/guest/probe/http/reader.ts';
 
 interface Read {
@@ -16,8 +16,8 @@ function read(kind: 'request' | 'response', text: string, cuts: readonly number[
   const result: Read = { heads: [], body: '', ended: false, bad: '', used: 0 };
   const reader = new HttpReader(kind, {
     head: (head) => result.heads.push(head),
-    body: (bytes, _words, from, length) => {
-      result.body += String.fromCharCode(...bytes.subarray(from, from + length));
+    body: (memory, from, length) => {
+      result.body += String.fromCharCode(...memory.bytes.subarray(from, from + length));
     },
     end: () => {
       result.ended = true;
@@ -27,11 +27,11 @@ function read(kind: 'request' | 'response', text: string, cuts: readonly number[
     },
   });
   const bytes = Uint8Array.from(text, (char) => char.charCodeAt(0));
-  const words = wordsOf(bytes);
+  const memory = new ByteMemory(bytes);
   let from = 0;
   for (const cut of [...cuts].sort((a, b) => a - b).concat(bytes.length)) {
     const to = Math.min(cut, bytes.length);
-    if (to > from) result.used += reader.feed(bytes, words, from, to);
+    if (to > from) result.used += reader.feed(memory, from, to);
     from = Math.max(from, to);
   }
   if (close) reader.close();

@@ -3,7 +3,7 @@
  * the body's length and hash, or the problem as what it is. Whoever makes no progress for `timeoutNs` is given up.
  */
 
-import { wordsOf } from '../../../core/copy.ts';
+import type { ByteMemory } from '../../../core/copy.ts';
 import type { Loop, Timer } from '../../../core/loop.ts';
 import { ROOM } from '../../../core/pool.ts';
 import type { CloseReason, Connection } from '../../../tcp/connection.ts';
@@ -49,8 +49,7 @@ export class HttpExchange implements TcpClient, HttpSink {
   readonly #hash: StreamHash;
   readonly #timer: Timer;
   readonly #startNs: number;
-  readonly #words: Int32Array;
-  readonly #show: (bytes: Uint8Array, at: number, length: number) => void;
+  readonly #show: (memory: ByteMemory, at: number, length: number) => void;
   #handle: TcpHandle | null = null;
   #connection: Connection | null = null;
   #status = 0;
@@ -76,10 +75,9 @@ export class HttpExchange implements TcpClient, HttpSink {
     this.#hash = new StreamHash(createHash);
     this.#timer = loop.timer(() => this.#timeout());
     this.#startNs = loop.clock.nowNs();
-    this.#words = wordsOf(tcp.stack.pool.bytes);
-    this.#show = (bytes, at, length) => {
+    this.#show = (memory, at, length) => {
       // All payload here lies in the packet buffers; what is left after the end is not read.
-      this.#reader.feed(bytes, this.#words, at, at + length);
+      this.#reader.feed(memory, at, at + length);
     };
   }
 
@@ -182,7 +180,7 @@ export class HttpExchange implements TcpClient, HttpSink {
         this.#finish('the file to upload became shorter, or cannot be read');
         return;
       }
-      this.#hash.update(pool.bytes, this.#words, place, given);
+      this.#hash.update(pool.memories[0], place, given);
       this.#sentBytes += given;
       this.#progressNs = this.#loop.clock.nowNs();
       sendPayload(connection, frame, given);
@@ -227,8 +225,8 @@ export class HttpExchange implements TcpClient, HttpSink {
     this.#reason = head.reason;
   }
 
-  body(bytes: Uint8Array, words: Int32Array, from: number, length: number): void {
-    if (this.#request.method === 'GET') this.#hash.update(bytes, words, from, length);
+  body(memory: ByteMemory, from: number, length: number): void {
+    if (this.#request.method === 'GET') this.#hash.update(memory, from, length);
   }
 
   end(): void {

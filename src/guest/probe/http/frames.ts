@@ -1,5 +1,6 @@
 /** Frames of TCP payload: walking what a connection delivers, and making what it is to send, without objects. */
 
+import type { ByteMemory } from '../../../core/copy.ts';
 import type { FramePool } from '../../../core/pool.ts';
 import { LENGTH, NEXT, OFFSET, REGION } from '../../../core/pool.ts';
 import type { Connection } from '../../../tcp/connection.ts';
@@ -12,7 +13,7 @@ export function eachRun(
   from: number,
   to: number,
   skip: number,
-  show: (bytes: Uint8Array, at: number, length: number) => void,
+  show: (memory: ByteMemory, at: number, length: number) => void,
 ): number {
   const t = pool.table;
   let total = 0;
@@ -23,7 +24,7 @@ export function eachRun(
         skip -= length;
         continue;
       }
-      show(pool.regions[t[s + REGION]], t[s + OFFSET] + skip, length - skip);
+      show(pool.memories[t[s + REGION]], t[s + OFFSET] + skip, length - skip);
       total += length - skip;
       skip = 0;
     }

@@ -6,6 +6,7 @@
  * coding, a chunk size that is none. Trailers are read and dropped.
  */
 
+import type { ByteMemory } from '../../../core/copy.ts';
 import { getLatin1 } from '../../../wire/bytes.ts';
 
 const HEAD_MAX_BYTES = 32 << 10;
@@ -27,8 +28,8 @@ export interface HttpHead {
 
 export interface HttpSink {
   head(head: HttpHead): void;
-  /** Body bytes `bytes[from .. from + length)`; `words` are the same memory. */
-  body(bytes: Uint8Array, words: Int32Array, from: number, length: number): void;
+  /** Body bytes `memory.bytes[from .. from + length)`. */
+  body(memory: ByteMemory, from: number, length: number): void;
   /** The message is complete. */
   end(): void;
   /** It is not HTTP; nothing more is read. */
@@ -62,24 +63,24 @@ export class HttpReader {
     this.#sink = sink;
   }
 
-  /** Reads `bytes[from..to)`. Returns how much it used: less than all only when the message ended before. */
-  feed(bytes: Uint8Array, words: Int32Array, from: number, to: number): number {
+  /** Reads `memory.bytes[from..to)`. Returns how much it used: less than all only when the message ended before. */
+  feed(memory: ByteMemory, from: number, to: number): number {
     let at = from;
     while (at < to && this.state !== 'ended' && this.state !== 'bad') {
       if (this.state === 'length' || this.state === 'chunk') {
         const part = Math.min(this.#left, to - at);
         this.#left -= part;
-        this.#body(bytes, words, at, part);
+        this.#body(memory, at, part);
         at += part;
         if (this.#left === 0) {
           if (this.state === 'length') this.#end();
           else this.state = 'chunk-end';
         }
       } else if (this.state === 'until-close') {
-        this.#body(bytes, words, at, to - at);
+        this.#body(memory, at, to - at);
         at = to;
       } else {
-        at = this.#line(bytes, at, to);
+        at = this.#line(memory.bytes, at, to);
       }
     }
     return at - from;
@@ -90,9 +91,9 @@ export class HttpReader {
     if (this.state === 'until-close') this.#end();
   }
 
-  #body(bytes: Uint8Array, words: Int32Array, at: number, length: number): void {
+  #body(memory: ByteMemory, at: number, length: number): void {
     this.bodyBytes += length;
-    this.#sink.body(bytes, words, at, length);
+    this.#sink.body(memory, at, length);
   }
 
   #end(): void {

@@ -3,7 +3,7 @@
  * hash. One exchange a connection, ended by a FIN; a client that goes silent is given up after IDLE_NS.
  */
 
-import { wordsOf } from '../../../core/copy.ts';
+import type { ByteMemory } from '../../../core/copy.ts';
 import type { Loop, Timer } from '../../../core/loop.ts';
 import { ROOM } from '../../../core/pool.ts';
 import type { Connection, TcpUser } from '../../../tcp/connection.ts';
@@ -17,11 +17,14 @@ import { type HttpHead, HttpReader, type HttpSink } from './reader.ts';
 
 const GREETING = 'hello from the netemu probe guest\n';
 const IDLE_NS = 60e9;
+/** Open at once; more are refused. */
+const CONNECTIONS_MAX = 1024;
 const BYTES_MAX = 2 ** 40;
 
 export class HttpServerStats {
   requests = 0;
   badRequests = 0;
+  refusedConnections = 0;
   sentBodyBytes = 0;
   receivedBodyBytes = 0;
 }
@@ -40,6 +43,10 @@ export class HttpServer {
   /** False: the port is taken. */
   listen(tcp: ProbeTcp, port: number): boolean {
     return tcp.listen(port, (connection) => {
+      if (this.#open.size >= CONNECTIONS_MAX) {
+        this.stats.refusedConnections++;
+        return null;
+      }
       const exchange = new Exchange(this, connection);
       this.#open.add(exchange);
       return exchange;
@@ -65,8 +72,7 @@ class Exchange implements TcpUser, HttpSink {
   readonly #connection: Connection;
   readonly #reader: HttpReader;
   readonly #timer: Timer;
-  readonly #words: Int32Array;
-  readonly #show: (bytes: Uint8Array, at: number, length: number) => void;
+  readonly #show: (memory: ByteMemory, at: number, length: number) => void;
   #progressNs: number;
   #hash: StreamHash | null = null;
   #request: HttpHead | null = null;
@@ -78,9 +84,8 @@ class Exchange implements TcpUser, HttpSink {
     this.#server = server;
     this.#connection = connection;
     this.#reader = new HttpReader('request', this);
-    this.#words = wordsOf(connection.stack.pool.bytes);
-    this.#show = (bytes, at, length) => {
-      this.#reader.feed(bytes, this.#words, at, at + length);
+    this.#show = (memory, at, length) => {
+      this.#reader.feed(memory, at, at + length);
     };
     this.#progressNs = server.loop.clock.nowNs();
     this.#timer = server.loop.timer(() => this.#idle());
@@ -154,10 +159,10 @@ class Exchange implements TcpUser, HttpSink {
       this.#write('HTTP/1.1 100 Continue\r\n\r\n');
   }
 
-  body(bytes: Uint8Array, words: Int32Array, from: number, length: number): void {
+  body(memory: ByteMemory, from: number, length: number): void {
     this.#server.stats.receivedBodyBytes += length;
     this.#hash ??= new StreamHash(this.#server.createHash);
-    this.#hash.update(bytes, words, from, length);
+    this.#hash.update(memory, from, length);
   }
 
   end(): void {

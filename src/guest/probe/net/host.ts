@@ -12,6 +12,7 @@
  */
 
 import type { Random } from '../../../core/clock.ts';
+import type { ByteMemory } from '../../../core/copy.ts';
 import type { Loop } from '../../../core/loop.ts';
 import {
   ETHERTYPE_ARP,
@@ -190,7 +191,8 @@ export class IpHost implements LinkReceiver {
 
   // From the link.
 
-  receive(bytes: Uint8Array, offset: number, length: number, facts: number): void {
+  receive(memory: ByteMemory, offset: number, length: number, facts: number): void {
+    const { bytes } = memory;
     const stats = this.stats;
     if (!this.#inBatch) {
       this.#inBatch = true;
@@ -210,6 +212,7 @@ export class IpHost implements LinkReceiver {
       return;
     }
     const packet = this.#packet;
+    packet.memory = memory;
     packet.bytes = bytes;
     packet.checksumValid = (facts & RX_CSUM_VALID) !== 0;
     switch (ethernet.etherType) {

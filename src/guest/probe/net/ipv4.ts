@@ -82,6 +82,11 @@ export class Ipv4 implements IpLayer, NeighbourOwner {
   readonly #hop = new Uint8Array(4);
   readonly #groupMac = Uint8Array.of(1, 0, 0x5e, 0, 0, 0);
   readonly #remote = new Uint8Array(4);
+  // The configuration once more as int32: small integers to the engine, so no boxed numbers on the data path.
+  #self = 0;
+  #net = 0;
+  #via = 0;
+  #broadcast = -1;
   #id = 0;
   #errorSecond = -1;
   #errors = 0;
@@ -102,6 +107,11 @@ export class Ipv4 implements IpLayer, NeighbourOwner {
     this.address = address >>> 0;
     this.mask = mask >>> 0;
     this.router = router >>> 0;
+    this.#self = address | 0;
+    this.#net = mask | 0;
+    this.#via = router | 0;
+    // A /31 or /32 has none (RFC 3021).
+    this.#broadcast = address === 0 || mask === 0 || ~mask >>> 0 < 3 ? -1 : this.#self | ~this.#net;
     putU32be(this.#local, 0, this.address);
     this.neighbours.clear();
   }
@@ -125,13 +135,13 @@ export class Ipv4 implements IpLayer, NeighbourOwner {
     const frame = this.#interface.begin(IPV4_HEADER_BYTES + payloadBytes);
     if (frame < 0) return -1;
     this.#frame = frame;
-    this.#dst = u32be(remote, remoteOffset);
+    this.#dst = i32be(remote, remoteOffset);
     this.#protocol = protocol;
     return frame + ETH_HEADER_BYTES + IPV4_HEADER_BYTES;
   }
 
   pseudoSum(length: number): number {
-    return pseudoSumV4(this.address, this.#dst, this.#protocol, length);
+    return pseudoSumV4(this.#self, this.#dst, this.#protocol, length);
   }
 
   end(payloadBytes: number): void {
@@ -146,7 +156,7 @@ export class Ipv4 implements IpLayer, NeighbourOwner {
       return;
     }
     this.#id = (this.#id + 1) & 0xffff;
-    writeIpv4(memory, ip, total, this.#id, IPV4_DF, HOP_LIMIT, this.#protocol, this.address, dst);
+    writeIpv4(memory, ip, total, this.#id, IPV4_DF, HOP_LIMIT, this.#protocol, this.#self, dst);
     if (this.#isBroadcast(dst)) {
       iface.send(frame, BROADCAST_MAC, 0, ETHERTYPE_IPV4, total);
       return;
@@ -180,31 +190,25 @@ export class Ipv4 implements IpLayer, NeighbourOwner {
   }
 
   hop(remote: Uint8Array): Neighbour | null {
-    const hop = this.#nextHop(u32be(remote, 0));
+    const hop = this.#nextHop(i32be(remote, 0));
     if (hop === 0) return null;
     putU32be(this.#hop, 0, hop);
     return this.neighbours.use(this.#hop, 0);
   }
 
   sourceFor(remote: Uint8Array): Uint8Array | null {
-    return this.address !== 0 && this.#nextHop(u32be(remote, 0)) !== 0 ? this.#local : null;
+    return this.address !== 0 && this.#nextHop(i32be(remote, 0)) !== 0 ? this.#local : null;
   }
 
   #isBroadcast(dst: number): boolean {
-    return (
-      dst === 0xffffffff ||
-      (this.address !== 0 &&
-        this.mask !== 0 &&
-        this.mask < 0xfffffffe &&
-        dst === (this.address | ~this.mask) >>> 0)
-    );
+    return dst === -1 || dst === this.#broadcast;
   }
 
   /** 0: there is no way there. */
   #nextHop(dst: number): number {
-    if (this.address === 0) return 0;
-    if (((dst ^ this.address) & this.mask) === 0) return dst;
-    return this.router;
+    if (this.#self === 0) return 0;
+    if (((dst ^ this.#self) & this.#net) === 0) return dst;
+    return this.#via;
   }
 
   // ARP.
@@ -313,7 +317,7 @@ export class Ipv4 implements IpLayer, NeighbourOwner {
       stats.rxDropChecksum++;
       return;
     }
-    const toGroup = isMulticastIpv4(ip.dst) || this.#isBroadcast(ip.dst);
+    const toGroup = isMulticastIpv4(ip.dst) || this.#isBroadcast(ip.dst | 0);
     // Without an address everything that reached our MAC may be the DHCP server's answer (RFC 2131 section 4.1).
     if (!toGroup && this.address !== 0 && ip.dst !== this.address) {
       stats.rxDropNotForUs++;
@@ -428,4 +432,9 @@ function problemOf(type: number, code: number): IpProblem {
   if (code === ICMP_PORT_UNREACHABLE || code === ICMP_PROTOCOL_UNREACHABLE) return 'refused';
   if (code === ICMP_FRAGMENTATION_NEEDED) return 'too-big';
   return code === ICMP_ADMIN_PROHIBITED || code === 9 || code === 10 ? 'prohibited' : 'unreachable';
+}
+
+/** Big-endian 32-bit read as an int32. */
+function i32be(bytes: Uint8Array, at: number): number {
+  return (bytes[at] << 24) | (bytes[at + 1] << 16) | (bytes[at + 2] << 8) | bytes[at + 3];
 }

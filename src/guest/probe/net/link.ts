@@ -11,11 +11,12 @@
  * Receiving: the link calls `receiver.receive` for each frame, in memory that is valid only during the call, then `receiver.endOfBatch`.
  */
 
+import type { ByteMemory } from '../../../core/copy.ts';
 import type { FramePool } from '../../../core/pool.ts';
 
 export interface LinkReceiver {
-  /** One frame in `bytes[offset .. offset + length)`, without FCS. `facts`: RX_CSUM_* bits. */
-  receive(bytes: Uint8Array, offset: number, length: number, facts: number): void;
+  /** One frame in `memory.bytes[offset .. offset + length)`, without FCS. `facts`: RX_CSUM_* bits. */
+  receive(memory: ByteMemory, offset: number, length: number, facts: number): void;
   /** No more frames for now. */
   endOfBatch(): void;
   linkChanged(up: boolean): void;

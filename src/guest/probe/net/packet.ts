@@ -1,11 +1,14 @@
 /** What the transport protocols see of IP: one packet in, one packet out, the same for both families. */
 
+import { type ByteMemory, NO_MEMORY } from '../../../core/copy.ts';
 import type { Family } from './address.ts';
 import type { Neighbour } from './neighbours.ts';
 
 /** A received packet, headers checked. Reused: valid only during the call it is passed to. */
 export class Packet {
-  bytes: Uint8Array = new Uint8Array(0);
+  memory: ByteMemory = NO_MEMORY;
+  /** The bytes of `memory`. */
+  bytes: Uint8Array = NO_MEMORY.bytes;
   family: Family = 4;
   /** 4 or 16. */
   addressBytes = 4;

@@ -9,7 +9,7 @@
  */
 
 import type { Random } from '../../../core/clock.ts';
-import { copyRun, wordsOf } from '../../../core/copy.ts';
+import { copyMemory } from '../../../core/copy.ts';
 import { FACT_CSUM_VALID, FACTS, OFFSET } from '../../../core/pool.ts';
 import type { Connection, TcpUser } from '../../../tcp/connection.ts';
 import { linkHeaderV4, linkHeaderV6, remoteAddress } from '../../../tcp/link-header.ts';
@@ -59,15 +59,11 @@ export class ProbeTcp implements Transport, TcpLower {
   readonly #layerOf: (family: number) => IpLayer;
   readonly #listeners = new Map<number, Acceptor>();
   readonly #handles: TcpHandle[] = [];
-  #rxBytes: Uint8Array = new Uint8Array(0);
-  #rxWords = wordsOf(this.#rxBytes);
-  readonly #poolWords: Int32Array;
 
   constructor(iface: Interface, random: Random, layerOf: (family: number) => IpLayer) {
     this.#interface = iface;
     this.#layerOf = layerOf;
     const { pool } = iface.link;
-    this.#poolWords = wordsOf(pool.bytes);
     this.stack = new TcpStack({
       pool,
       loop: iface.loop,
@@ -209,12 +205,8 @@ export class ProbeTcp implements Transport, TcpLower {
       stats.rxDropNoBuffer++;
       return;
     }
-    if (packet.bytes !== this.#rxBytes) {
-      this.#rxBytes = packet.bytes;
-      this.#rxWords = wordsOf(packet.bytes);
-    }
     const at = pool.table[frame + OFFSET]!;
-    copyRun(packet.bytes, this.#rxWords, start, pool.bytes, this.#poolWords, at, length);
+    copyMemory(packet.memory, start, pool.memories[0], at, length);
     pool.setLength(frame, length);
     if (packet.checksumValid) pool.table[frame + FACTS] = FACT_CSUM_VALID;
     const tcp = at + packet.payload - start;
