@@ -280,12 +280,14 @@ export class Receiver {
         (rxcsum & RXCSUM_PCSS) === 0 ? 0 : this.#packetChecksum(frame, rxcsum & RXCSUM_PCSS, total);
 
       let done = 0;
+      let lost = false;
       for (let part = 0; part < needed; part++) {
         let words = ringWords;
         let d = ringAt + 4 * head;
         if (ringAt < 0) {
           if (!memory.read(this.#base + DESCRIPTOR_BYTES * head, this.#scratch, 0, DESCRIPTOR_BYTES)) {
-            status |= ERROR_RXE;
+            lost = true;
+            break;
           }
           words = this.#scratchWords;
           d = 0;
@@ -327,6 +329,11 @@ export class Receiver {
         if (++head === count) head = 0;
         free--;
         if (!ok) break;
+      }
+      if (lost) {
+        stats.rxDropBadRing++;
+        pool.release(frame);
+        continue;
       }
       const multicast = (bytes[at] & 1) !== 0;
       hardware.received(wireBytes - FCS_BYTES, multicast && isBroadcastMac(bytes, at), multicast);

@@ -1,0 +1,604 @@
+/**
+ * A transmit queue: chains of the ring become frames for the port.
+ *
+ *   kick → fetch → header checked, frame built → port.send → used
+ *
+ * The packet header (section 5.1.6) is copied out of guest memory once and then believed only as far as the frame bears it out. A short frame is copied whole
+ * into a slot; of a long one the first PRIVATE_BYTES are copied and the rest is borrowed, and its chain is used when the last holder
+ * releases the frame: in any order, or with IN_ORDER in the order of the ring. What the port does not take waits here, at most one batch; all that is behind waits
+ * in the guest's ring, and the driver's kicks are not asked for.
+ */
+
+import { copyMemory, copyRounded } from '../../core/copy.ts';
+import type { Timer } from '../../core/loop.ts';
+import {
+  CSUM_OFFSET,
+  CSUM_START,
+  FACT_NEEDS_CSUM,
+  FACTS,
+  GSO_SIZE,
+  GSO_TCPV4,
+  GSO_TCPV6,
+  GSO_UDP,
+  GSO_UDP_L4,
+  HEADER_LENGTH,
+  LENDER,
+  LENGTH,
+  type Lender,
+  MAX_FRAME_BYTES,
+  OFFSET,
+  PRIVATE_BYTES,
+  TAG,
+  TOTAL,
+} from '../../core/pool.ts';
+import {
+  ACCEPT_CSUM,
+  ACCEPT_ECN,
+  ACCEPT_TSO4,
+  ACCEPT_TSO6,
+  ACCEPT_UFO,
+  ACCEPT_USO,
+  type Port,
+} from '../../core/port.ts';
+import { DMA_READ, NOT_BORROWABLE } from '../../pci/guest-memory.ts';
+import { ChainBatch } from '../../virtio/chains.ts';
+import { FAULT_BUFFER_ADDRESS, type VirtQueue } from '../../virtio/queue.ts';
+import { fromHex, toHex } from '../../wire/bytes.ts';
+import { VirtioNetHdr, VNET_HDR_F_NEEDS_CSUM, VNET_HDR_GSO_ECN } from '../../wire/virtio-net-hdr.ts';
+import { FRAME_MIN_BYTES, HEADER_BYTES, padFrame } from '../frame-size.ts';
+import type { NetContext } from './net.ts';
+
+const BATCH = 64;
+/** Chains of one pass. */
+const PASS_CHAINS = 1024;
+/** Frames up to this length are copied whole; bench/virtio-tx.ts measures where borrowing begins to pay. */
+const COPY_MAX_BYTES = 1536;
+/** More borrowed segments than this are copied together instead: native code has a limit on them. */
+const BORROWED_PARTS_MAX = 64;
+const SKEW_MAX = 7;
+const POOL_RETRY_NS = 1e6;
+const ENTRY_SHIFT = 16;
+const NO_ENTRY = -1;
+/** `#build`'s answers that are no frame. */
+const EXHAUSTED = 0;
+const DROPPED = -1;
+
+export interface SavedTx {
+  /** Chains whose frames others held: they are used when the queue goes on. Pairs of id and slots, in ring order. */
+  lent: number[][];
+  /** Frames that wait for the port. */
+  frames: { id: number; slots: number; bytes: string; facts: number[] }[];
+}
+
+const FACT_WORDS = [FACTS, GSO_SIZE, HEADER_LENGTH, CSUM_START, CSUM_OFFSET];
+
+export class Transmitter implements Lender {
+  readonly #net: NetContext;
+  /** Used chains were published, and the driver wants to hear of it; `count` chains. */
+  readonly #notify: (count: number) => void;
+  /** Told of each frame before it is sent; null: nobody. Learns which queue a flow uses. */
+  observe: ((frame: number) => void) | null = null;
+  port: Port | null = null;
+
+  #queue: VirtQueue | null = null;
+  readonly #chains = new ChainBatch();
+  readonly #header = new VirtioNetHdr();
+  readonly #headerBytes = new Uint8Array(24);
+
+  /** Frames for the port, and for each its chain, or the entry that will use it. */
+  readonly #frames = new Int32Array(BATCH);
+  readonly #frameId = new Int32Array(BATCH);
+  readonly #frameSlots = new Int32Array(BATCH);
+  readonly #frameEntry = new Int32Array(BATCH);
+  #from = 0;
+  #to = 0;
+
+  /** Chains in flight that are used later: those of lent frames, and with IN_ORDER all. A stack of free entries; the order of the others as a ring. */
+  #entryId = new Int32Array(0);
+  #entrySlots = new Int32Array(0);
+  #entryDone = new Uint8Array(0);
+  #entryFree = new Int32Array(0);
+  #entriesFree = 0;
+  #order = new Int32Array(0);
+  #orderHead = 0;
+  #orderTail = 0;
+
+  #pushed = 0;
+  #epoch = 0;
+  readonly #lender: number;
+  #running = false;
+  #blocked = false;
+  #resumePosted = false;
+  #completePosted = false;
+  readonly #retry: Timer;
+  readonly #resume: () => void;
+  readonly #completeLater: () => void;
+
+  constructor(net: NetContext, notify: (count: number) => void) {
+    this.#net = net;
+    this.#notify = notify;
+    this.#lender = net.pool.addLender(this);
+    this.#retry = net.loop.timer(() => this.run());
+    this.#resume = () => {
+      this.#resumePosted = false;
+      this.run();
+    };
+    this.#completeLater = () => {
+      this.#completePosted = false;
+      this.#publish();
+    };
+  }
+
+  /** A queue was enabled; nothing happens before the device is live and kicked. */
+  open(queue: VirtQueue): void {
+    this.stop();
+    this.#queue = queue;
+    const { size } = queue;
+    if (this.#entryId.length < size) {
+      this.#entryId = new Int32Array(size);
+      this.#entrySlots = new Int32Array(size);
+      this.#entryDone = new Uint8Array(size);
+      this.#entryFree = new Int32Array(size);
+      this.#order = new Int32Array(size);
+    }
+    this.#entriesFree = this.#entryId.length;
+    for (let i = 0; i < this.#entriesFree; i++) this.#entryFree[i] = i;
+  }
+
+  /** Forgets the queue, what waits and what is lent. */
+  stop(): void {
+    this.#net.pool.releaseAll(this.#frames, this.#from, this.#to);
+    this.#from = 0;
+    this.#to = 0;
+    this.#epoch = (this.#epoch + 1) & 0x7fff;
+    this.#orderHead = 0;
+    this.#orderTail = 0;
+    this.#pushed = 0;
+    this.#blocked = false;
+    this.#retry.cancel();
+    this.#queue = null;
+  }
+
+  close(): void {
+    this.stop();
+    this.#net.pool.removeLender(this.#lender);
+  }
+
+  /** The peer can take frames again. */
+  peerReady(): void {
+    if (!this.#blocked) return;
+    this.#blocked = false;
+    this.run();
+  }
+
+  /** Sends what the ring holds, as far as the port and this pass's budget go. */
+  run(): void {
+    if (this.#running || this.#blocked || this.#queue === null || !this.#net.live) return;
+    this.#running = true;
+    try {
+      if (this.#flush()) this.#walk();
+    } finally {
+      this.#running = false;
+    }
+    this.#publish();
+  }
+
+  #walk(): void {
+    const net = this.#net;
+    let budget = PASS_CHAINS;
+    this.#queue?.suppressKicks(net.memory);
+    for (;;) {
+      // Sending may have led to a reset: read again.
+      const queue = this.#queue;
+      if (queue === null || !net.live) return;
+      if (budget <= 0) {
+        this.#resumeNextTurn();
+        return;
+      }
+      const count = queue.fetch(net.memory, this.#chains, Math.min(BATCH, this.#entriesFree));
+      if (count === 0) {
+        if (queue.fault !== 0) {
+          net.broken(queue.fault);
+          return;
+        }
+        // With no entry free, the return of a lent frame goes on.
+        if (this.#entriesFree === 0 || !queue.requestKicks(net.memory)) return;
+        queue.suppressKicks(net.memory);
+        budget--;
+        continue;
+      }
+      budget -= count;
+      const built = this.#buildAll(queue, count);
+      if (built < count) {
+        queue.unfetch(this.#chains, built);
+        if (!this.#flush() || !net.live) return;
+        net.stats.txPoolExhausted++;
+        if (!this.#retry.armed) this.#retry.armIn(POOL_RETRY_NS);
+        return;
+      }
+      if (!this.#flush()) return;
+      if (queue.fault !== 0) {
+        net.broken(queue.fault);
+        return;
+      }
+    }
+  }
+
+  #resumeNextTurn(): void {
+    if (this.#resumePosted) return;
+    this.#resumePosted = true;
+    this.#net.loop.post(this.#resume);
+  }
+
+  /** Chains [0, count) of the batch as frames; returns how many chains were consumed. The most common case is handled here: a short plain frame in one part. */
+  #buildAll(queue: VirtQueue, count: number): number {
+    const { memory, pool, headerBytes, inOrder, stats } = this.#net;
+    const { first, writeFrom, address, length, id, slots } = this.#chains;
+    const t = pool.table;
+    const slotMemory = pool.memories[0];
+    const frames = this.#frames;
+    const frameId = this.#frameId;
+    const frameSlots = this.#frameSlots;
+    const frameEntry = this.#frameEntry;
+    const observe = this.observe;
+    let place = this.#to;
+    let sentBytes = 0;
+    let i = 0;
+    for (; i < count; i++) {
+      const part = first[i];
+      const parts = writeFrom[i] - part;
+      let frame = 0;
+      let bytes = 0;
+      let from = -1;
+      if (parts === 2 && length[part] === headerBytes) {
+        bytes = length[part + 1];
+        if (bytes >= FRAME_MIN_BYTES && bytes <= COPY_MAX_BYTES) from = address[part + 1];
+      } else if (parts === 1) {
+        bytes = length[part] - headerBytes;
+        if (bytes >= FRAME_MIN_BYTES && bytes <= COPY_MAX_BYTES) from = address[part] + headerBytes;
+      }
+      if (from >= 0) {
+        const headerAt = memory.translate(address[part], headerBytes, DMA_READ);
+        // Flags and GSO type of zero: the rest of the header means nothing.
+        if (headerAt >= 0 && memory.hit.view.getUint16(headerAt, true) === 0) {
+          const at = memory.translate(from, bytes, DMA_READ);
+          if (at >= 0) frame = pool.alloc(bytes + SKEW_MAX);
+          if (frame !== 0) {
+            // The slot's bytes lie as the guest's do, so that they are copied in whole words.
+            const to = t[frame + OFFSET] + (at & 7);
+            copyRounded(memory.hit, at, slotMemory, to, bytes);
+            t[frame + OFFSET] = to;
+            t[frame + LENGTH] = bytes;
+            t[frame + TOTAL] = bytes;
+          }
+        }
+      }
+      if (frame === 0) {
+        frame = this.#build(i);
+        if (frame === EXHAUSTED) break;
+        if (frame === DROPPED) {
+          if (inOrder) this.#useEntry(queue, this.#newEntry(id[i], slots[i]));
+          else this.#use(queue, id[i], slots[i]);
+          continue;
+        }
+      }
+      sentBytes += t[frame + TOTAL];
+      frames[place] = frame;
+      frameId[place] = id[i];
+      frameSlots[place] = slots[i];
+      let entry = NO_ENTRY;
+      if (inOrder || t[frame + LENDER] > 0) {
+        entry = this.#newEntry(id[i], slots[i]);
+        if (t[frame + LENDER] > 0) {
+          t[frame + TAG] = (this.#epoch << ENTRY_SHIFT) | entry;
+          frameEntry[place] = -2;
+        } else {
+          frameEntry[place] = entry;
+        }
+      } else {
+        frameEntry[place] = NO_ENTRY;
+      }
+      place++;
+      if (observe !== null) observe(frame);
+    }
+    stats.txFrames += place - this.#to;
+    stats.txBytes += sentBytes;
+    this.#to = place;
+    return i;
+  }
+
+  /** The frame of chain `i`, or EXHAUSTED, or DROPPED: then it is counted. */
+  #build(i: number): number {
+    const { pool, stats, headerBytes, memory } = this.#net;
+    const { first, writeFrom, address, length } = this.#chains;
+    const begin = first[i];
+    const end = writeFrom[i];
+    let bytes = -headerBytes;
+    for (let part = begin; part < end; part++) bytes += length[part];
+    if (bytes < HEADER_BYTES) {
+      stats.txDropRunt++;
+      return DROPPED;
+    }
+    if (bytes > MAX_FRAME_BYTES - SKEW_MAX) {
+      stats.txDropTooLong++;
+      return DROPPED;
+    }
+    // The header may lie in any number of parts.
+    let part = begin;
+    let within = 0;
+    for (let copied = 0; copied < headerBytes; ) {
+      const size = Math.min(length[part] - within, headerBytes - copied);
+      if (!memory.read(address[part] + within, this.#headerBytes, copied, size)) return this.#badAddress();
+      copied += size;
+      within += size;
+      if (within === length[part]) {
+        part++;
+        within = 0;
+      }
+    }
+    const header = this.#header;
+    header.parse(this.#headerBytes, 0, headerBytes, headerBytes);
+    const facts = this.#factsOf(bytes);
+    if (facts < 0) {
+      stats.txDropBadHeader++;
+      return DROPPED;
+    }
+    const fieldsEnd = (facts & FACT_NEEDS_CSUM) !== 0 ? header.csumStart + header.csumOffset + 2 : 0;
+    let frame = NOT_BORROWABLE;
+    if (bytes > COPY_MAX_BYTES && fieldsEnd <= PRIVATE_BYTES)
+      frame = this.#gather(part, within, end, bytes, true);
+    if (frame === NOT_BORROWABLE) frame = this.#gather(part, within, end, bytes, false);
+    if (frame === EXHAUSTED) return EXHAUSTED;
+    if (frame === NOT_BORROWABLE) return this.#badAddress();
+    if (bytes < FRAME_MIN_BYTES) padFrame(pool, frame);
+    if (facts !== 0) {
+      const t = pool.table;
+      t[frame + FACTS] = facts;
+      t[frame + GSO_SIZE] = header.gsoSize;
+      t[frame + HEADER_LENGTH] = header.hdrLen;
+      t[frame + CSUM_START] = header.csumStart;
+      t[frame + CSUM_OFFSET] = header.csumOffset;
+      if (facts > 0xff) stats.txSegmentations++;
+    }
+    return frame;
+  }
+
+  /** A buffer outside RAM breaks the queue: no driver of ours would do that. */
+  #badAddress(): number {
+    this.#net.stats.txDropBadAddress++;
+    if (this.#queue !== null) this.#queue.fault = FAULT_BUFFER_ADDRESS;
+    return DROPPED;
+  }
+
+  /** The header's facts for a frame of `bytes`; -1 when they cannot be. */
+  #factsOf(bytes: number): number {
+    const header = this.#header;
+    const can = this.#net.hostOffloads;
+    // What was not negotiated is not used (section 5.1.6.2): such a flag means nothing.
+    if ((can & ACCEPT_CSUM) === 0) header.flags &= ~VNET_HDR_F_NEEDS_CSUM;
+    if (!header.settle(bytes)) return -1;
+    let facts = (header.flags & VNET_HDR_F_NEEDS_CSUM) !== 0 ? FACT_NEEDS_CSUM : 0;
+    if (header.gsoType === 0) return facts;
+    let need = 0;
+    switch (header.gsoType & ~VNET_HDR_GSO_ECN) {
+      case GSO_TCPV4:
+        need = ACCEPT_TSO4;
+        break;
+      case GSO_TCPV6:
+        need = ACCEPT_TSO6;
+        break;
+      case GSO_UDP:
+        need = ACCEPT_UFO;
+        break;
+      case GSO_UDP_L4:
+        need = ACCEPT_USO;
+        break;
+    }
+    if ((header.gsoType & VNET_HDR_GSO_ECN) !== 0) need |= ACCEPT_ECN;
+    if ((need & ~can) !== 0) return -1;
+    facts |= header.gsoType << 8;
+    return facts;
+  }
+
+  /**
+   * The frame with the parts' bytes from `within` of part `part` on. With `borrow` only its head is copied. Returns EXHAUSTED, or NOT_BORROWABLE when an address is
+   * not RAM, or not RAM that can be borrowed.
+   */
+  #gather(part: number, within: number, end: number, bytes: number, borrow: boolean): number {
+    const { pool, memory } = this.#net;
+    const { address, length } = this.#chains;
+    const head = borrow ? PRIVATE_BYTES : bytes;
+    const frame = pool.alloc(head + SKEW_MAX);
+    if (frame === 0) return EXHAUSTED;
+    // As the first byte lies, so that it is copied in whole words.
+    const slot = pool.table[frame + OFFSET] + ((address[part] + within) % 8);
+    pool.table[frame + OFFSET] = slot;
+    for (let copied = 0; copied < head; ) {
+      const size = Math.min(length[part] - within, head - copied);
+      const from = address[part] + within;
+      const at = memory.translate(from, size, DMA_READ);
+      if (at >= 0) {
+        copyMemory(memory.hit, at, pool.memories[0], slot + copied, size);
+      } else if (!memory.read(from, pool.bytes, slot + copied, size)) {
+        pool.release(frame);
+        return NOT_BORROWABLE;
+      }
+      copied += size;
+      within += size;
+      if (within === length[part]) {
+        part++;
+        within = 0;
+      }
+    }
+    pool.setLength(frame, head);
+    if (!borrow) return frame;
+    if (end - part > BORROWED_PARTS_MAX) {
+      pool.release(frame);
+      return NOT_BORROWABLE;
+    }
+    let tail = frame;
+    for (; part < end; part++, within = 0) {
+      tail = memory.borrow(frame, tail, address[part] + within, length[part] - within);
+      if (tail <= 0) {
+        // No RAM, remote RAM or no record: whoever copies finds out which.
+        pool.release(frame);
+        return NOT_BORROWABLE;
+      }
+    }
+    pool.table[frame + LENDER] = this.#lender;
+    pool.table[frame + TAG] = -1;
+    this.#net.stats.txBorrowed++;
+    return frame;
+  }
+
+  // Handing on.
+
+  /** Offers the batch to the port. True when nothing is left of it. */
+  #flush(): boolean {
+    const from = this.#from;
+    const to = this.#to;
+    if (from === to) return true;
+    const { port } = this;
+    const epoch = this.#epoch;
+    if (port === null) {
+      this.#net.pool.releaseAll(this.#frames, from, to);
+      this.#from = to;
+    } else {
+      const taken = port.send(this.#frames, from, to);
+      // Sending may have led to a reset, which forgot all of this.
+      if (epoch !== this.#epoch) {
+        if (taken < to - from) this.#blocked = false;
+        return false;
+      }
+      this.#from = from + taken;
+    }
+    const queue = this.#queue;
+    if (queue !== null) {
+      for (let i = from; i < this.#from; i++) {
+        const entry = this.#frameEntry[i];
+        if (entry === NO_ENTRY) this.#use(queue, this.#frameId[i], this.#frameSlots[i]);
+        else if (entry >= 0) this.#useEntry(queue, entry);
+      }
+    }
+    if (this.#from < to) {
+      this.#blocked = true;
+      return false;
+    }
+    this.#from = 0;
+    this.#to = 0;
+    return true;
+  }
+
+  #newEntry(id: number, slots: number): number {
+    const entry = this.#entryFree[--this.#entriesFree];
+    this.#entryId[entry] = id;
+    this.#entrySlots[entry] = slots;
+    this.#entryDone[entry] = 0;
+    if (this.#net.inOrder) {
+      this.#order[this.#orderTail] = entry;
+      this.#orderTail = this.#orderTail + 1 === this.#order.length ? 0 : this.#orderTail + 1;
+    }
+    return entry;
+  }
+
+  /** An entry's chain may be used: at once, or with IN_ORDER after all before it. */
+  #useEntry(queue: VirtQueue, entry: number): void {
+    if (!this.#net.inOrder) {
+      this.#entryFree[this.#entriesFree++] = entry;
+      this.#use(queue, this.#entryId[entry], this.#entrySlots[entry]);
+      return;
+    }
+    this.#entryDone[entry] = 1;
+    while (this.#entriesFree < this.#entryId.length) {
+      const oldest = this.#order[this.#orderHead];
+      if (this.#entryDone[oldest] === 0) break;
+      this.#orderHead = this.#orderHead + 1 === this.#order.length ? 0 : this.#orderHead + 1;
+      this.#entryFree[this.#entriesFree++] = oldest;
+      this.#use(queue, this.#entryId[oldest], this.#entrySlots[oldest]);
+    }
+  }
+
+  #use(queue: VirtQueue, id: number, slots: number): void {
+    queue.push(this.#net.memory, id, slots, 0);
+    this.#pushed++;
+  }
+
+  /** The last holder of a lent frame released it. */
+  returned(tag: number): void {
+    const queue = this.#queue;
+    if (queue === null || tag < 0 || tag >>> ENTRY_SHIFT !== this.#epoch) return;
+    const starved = this.#entriesFree === 0;
+    this.#useEntry(queue, tag & 0xffff);
+    if (starved) this.#resumeNextTurn();
+    if (this.#running || this.#completePosted) return;
+    this.#completePosted = true;
+    this.#net.loop.post(this.#completeLater);
+  }
+
+  #publish(): void {
+    const count = this.#pushed;
+    const queue = this.#queue;
+    if (count === 0 || queue === null || !this.#net.live) return;
+    this.#pushed = 0;
+    if (queue.publish(this.#net.memory)) this.#notify(count);
+    if (queue.fault !== 0) this.#net.broken(queue.fault);
+  }
+
+  // Save and restore.
+
+  save(): SavedTx {
+    const { pool } = this.#net;
+    const frames: SavedTx['frames'] = [];
+    const waiting = new Set<number>();
+    for (let i = this.#from; i < this.#to; i++) {
+      const frame = this.#frames[i];
+      const isLent = this.#frameEntry[i] === -2;
+      const entry = isLent ? pool.table[frame + TAG] & 0xffff : this.#frameEntry[i];
+      if (entry >= 0) waiting.add(entry);
+      frames.push({
+        id: this.#frameId[i],
+        slots: this.#frameSlots[i],
+        bytes: toHex(pool.toBytes(frame)),
+        facts: FACT_WORDS.map((word) => (pool.table[frame + FACTS] === 0 ? 0 : pool.table[frame + word])),
+      });
+    }
+    const lent: number[][] = [];
+    const free = new Set(this.#entryFree.subarray(0, this.#entriesFree));
+    const entries = this.#net.inOrder ? this.#orderedEntries() : [...this.#entryId.keys()];
+    if (this.#queue !== null) {
+      for (const entry of entries) {
+        if (!free.has(entry) && !waiting.has(entry))
+          lent.push([this.#entryId[entry], this.#entrySlots[entry]]);
+      }
+    }
+    return { lent, frames };
+  }
+
+  #orderedEntries(): number[] {
+    const count = this.#entryId.length - this.#entriesFree;
+    return Array.from({ length: count }, (_, i) => this.#order[(this.#orderHead + i) % this.#order.length]);
+  }
+
+  /** Takes a saved state whose shape was checked, after `open`. Frames go on waiting as far as the pool has room. */
+  load(state: SavedTx): void {
+    const queue = this.#queue;
+    if (queue === null) return;
+    const { pool } = this.#net;
+    for (const [id, slots] of state.lent) if (queue.inFlight >= slots) this.#use(queue, id, slots);
+    for (const { id, slots, bytes, facts } of state.frames) {
+      if (queue.inFlight < slots || this.#entriesFree === 0) continue;
+      const content = fromHex(bytes);
+      const frame = content === null || this.#to === BATCH ? 0 : pool.from(content);
+      if (frame === 0) {
+        this.#use(queue, id, slots);
+        continue;
+      }
+      for (const [i, word] of FACT_WORDS.entries()) pool.table[frame + word] = facts[i];
+      this.#frames[this.#to] = frame;
+      this.#frameId[this.#to] = id;
+      this.#frameSlots[this.#to] = slots;
+      this.#frameEntry[this.#to] = this.#net.inOrder ? this.#newEntry(id, slots) : NO_ENTRY;
+      this.#to++;
+    }
+  }
+}
