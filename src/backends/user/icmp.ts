@@ -66,7 +66,7 @@ export class Icmp {
    */
   input(frame: number, version: number, start: number, ip: number, at: number, length: number): void {
     const { pool, stats, policy } = this.#site;
-    if (length < ICMP_HEADER_BYTES || !this.#checksumOk(frame, version, start, ip, at, length)) {
+    if (length < ICMP_HEADER_BYTES || !this.checksumOk(frame, version, start, ip, at, length)) {
       stats.icmpDropMalformed++;
       return;
     }
@@ -102,14 +102,8 @@ export class Icmp {
     }
   }
 
-  #checksumOk(
-    frame: number,
-    version: number,
-    start: number,
-    ip: number,
-    at: number,
-    length: number,
-  ): boolean {
+  /** Whether the message's checksum is right; ICMPv6 counts the addresses in. */
+  checksumOk(frame: number, version: number, start: number, ip: number, at: number, length: number): boolean {
     const { pool, sums } = this.#site;
     const pseudo = version === 4 ? 0 : pseudoSumAt(pool.bytes, ip, IP_PROTOCOL_ICMPV6, length);
     return foldSum(frameSum(pool, sums, frame, at - start, length, pseudo)) === 0xffff;

@@ -24,6 +24,7 @@ import { ACCEPT_CSUM, ACCEPT_ECN, ACCEPT_TSO4, ACCEPT_TSO6, type Client, Port } 
 import { putU32be } from '../../wire/bytes.ts';
 import { ChecksumRegion } from '../../wire/checksum.ts';
 import { DHCP_SERVER_PORT } from '../../wire/dhcp.ts';
+import { DHCPV6_SERVER_PORT } from '../../wire/dhcpv6.ts';
 import {
   ETHERTYPE_ARP,
   ETHERTYPE_IPV4,
@@ -33,6 +34,7 @@ import {
   isGroupMac,
 } from '../../wire/ethernet.ts';
 import { ICMP_TIME_EXCEEDED } from '../../wire/icmp.ts';
+import { ICMPV6_TIME_EXCEEDED, mayAnswerWithIcmpv6Error } from '../../wire/icmpv6.ts';
 import {
   IP_PROTOCOL_ICMP,
   IP_PROTOCOL_TCP,
@@ -41,21 +43,34 @@ import {
   isLoopbackIpv4,
   isMulticastIpv4,
 } from '../../wire/ipv4.ts';
+import {
+  IP_PROTOCOL_ICMPV6,
+  IPV6_HEADER_BYTES,
+  Ipv6Header,
+  isLinkLocalIpv6,
+  isLoopbackIpv6,
+  isMulticastIpv6,
+  isUnspecifiedIpv6,
+} from '../../wire/ipv6.ts';
 import { UdpHeader } from '../../wire/udp.ts';
 import type { Backend, BackendContext, OpenBackend } from '../backend.ts';
 import { Arp } from './arp.ts';
 import { DhcpServer } from './dhcp.ts';
+import { Dhcpv6Server } from './dhcpv6.ts';
 import { type ForwardInfo, HostForwards } from './hostfwd.ts';
 import { Icmp } from './icmp.ts';
 import { PROTOCOL_UNREACHABLE, sendErrorAbout } from './icmp-error.ts';
+import { InnerServers } from './inner-servers.ts';
+import { Ndp } from './ndp.ts';
 import { Neighbours } from './neighbours.ts';
 import { Outbox } from './outbox.ts';
-import { Policy } from './policy.ts';
+import { Policy, samePrefix } from './policy.ts';
 import { Reassembly } from './reassembly.ts';
 import type { Site, UserServices } from './site.ts';
 import { UserStats } from './stats.ts';
 import { type FlowInfo, TcpNat } from './tcp-nat.ts';
-import { UdpNat } from './udp-nat.ts';
+import { TftpServer } from './tftp.ts';
+import { UdpNat, udpChecksumOk } from './udp-nat.ts';
 
 /** What `query-usernet` and `info usernet` show. */
 export interface UserInfo {
@@ -75,6 +90,10 @@ export class UserBackend implements Backend, Client {
   readonly icmp: Icmp;
   readonly forwards: HostForwards;
   readonly dhcp: DhcpServer | null;
+  readonly tftp: TftpServer | null;
+  readonly #dhcpv6: Dhcpv6Server | null;
+  readonly #ndp: Ndp | null;
+  readonly #inner: InnerServers;
   readonly #site: Site;
   readonly #port: Port;
   readonly #outbox: Outbox;
@@ -82,6 +101,7 @@ export class UserBackend implements Backend, Client {
   readonly #reassembly: Reassembly;
   readonly #ethernet = new EthernetHeader();
   readonly #ip = new Ipv4Header();
+  readonly #ip6 = new Ipv6Header();
   readonly #udpHeader = new UdpHeader();
   #closed = false;
 
@@ -112,12 +132,16 @@ export class UserBackend implements Backend, Client {
       sums: new ChecksumRegion(context.pool.bytes),
       accepts: () => port.peer?.accepts ?? 0,
     };
-    this.tcp = new TcpNat(this.#site, () => null);
+    this.#inner = new InnerServers(this.#site);
+    this.tcp = new TcpNat(this.#site, (address, port) => this.#inner.open(address, port));
     this.udp = new UdpNat(this.#site);
     this.icmp = new Icmp(this.#site);
     this.#arp = new Arp(this.#site, (address) => this.#serves(address));
     this.#reassembly = new Reassembly(this.#site);
     this.dhcp = config.ipv4 === undefined ? null : new DhcpServer(this.#site);
+    this.#dhcpv6 = config.ipv6 === undefined ? null : new Dhcpv6Server(this.#site);
+    this.#ndp = config.ipv6 === undefined ? null : new Ndp(this.#site);
+    this.tftp = this.#openTftp();
     this.forwards = new HostForwards(this.#site, this.tcp, (guest) => this.#ask(guest));
     try {
       for (const rule of config.hostfwd) this.forwards.add(rule);
@@ -127,17 +151,27 @@ export class UserBackend implements Backend, Client {
     }
   }
 
+  #openTftp(): TftpServer | null {
+    const { config, services } = this.#site;
+    if (config.tftp === undefined) return null;
+    if (services.openTftpRoot === undefined)
+      throw new UnsupportedError('tftp= needs files, and there are none here');
+    return new TftpServer(this.#site, services.openTftpRoot(config.tftp));
+  }
+
   get mac(): Uint8Array {
     return this.#site.mac;
   }
 
   #serves(address: number): boolean {
     const net = this.#site.config.ipv4;
-    return net !== undefined && (address === net.host.value || address === net.dns.value);
+    if (net === undefined) return false;
+    return address === net.host.value || address === net.dns.value || this.#inner.serves(address);
   }
 
   #ask(guest: HostForward['guestAddress']): void {
     if (guest.family === 4) this.#arp.ask(guest.value);
+    else this.#ndp?.ask(guest.bytes);
   }
 
   // The port's client.
@@ -160,7 +194,9 @@ export class UserBackend implements Backend, Client {
   }
 
   linkChanged(up: boolean): void {
-    if (up) this.peerReady();
+    if (!up) return;
+    this.peerReady();
+    this.#ndp?.linkUp();
   }
 
   #input(frame: number): void {
@@ -181,8 +217,10 @@ export class UserBackend implements Backend, Client {
       return;
     } else if (ethernet.etherType === ETHERTYPE_ARP) {
       this.#arp.input(start, ethernet.payload, start + t[frame + LENGTH]);
-    } else if (ethernet.etherType === ETHERTYPE_IPV6) stats.txDropFamilyOff++;
-    else stats.txDropUnknownEtherType++;
+    } else if (ethernet.etherType === ETHERTYPE_IPV6) {
+      this.#inputV6(frame, start, ethernet.payload, end);
+      return;
+    } else stats.txDropUnknownEtherType++;
     pool.release(frame);
   }
 
@@ -300,7 +338,146 @@ export class UserBackend implements Backend, Client {
       this.forwards.inputUdp(frame, start, udp);
       return;
     }
+    if (gateway && this.#tftp(frame, 4, start, ip.offset, udp)) return;
     this.udp.input(frame, 4, start, ip.offset, udp);
+  }
+
+  /** A datagram to the gateway may be TFTP's. True: it was, and the frame is taken. */
+  #tftp(frame: number, version: number, start: number, ip: number, udp: UdpHeader): boolean {
+    const { tftp } = this;
+    const { pool } = this.#site;
+    if (tftp === null || !tftp.serves(udp.dstPort)) return false;
+    const whole = udp.payloadEnd <= start + pool.table[frame + LENGTH];
+    if (!whole) this.stats.tftpDropMalformed++;
+    else if (!udpChecksumOk(this.#site, frame, version, start, ip, udp)) this.stats.udpDropBadChecksum++;
+    else tftp.input(version, start, ip, udp);
+    pool.release(frame);
+    return true;
+  }
+
+  // IPv6.
+
+  #inputV6(frame: number, start: number, at: number, end: number): void {
+    const { pool, config } = this.#site;
+    const { stats } = this;
+    const ip = this.#ip6;
+    const inFirst = start + pool.table[frame + LENGTH];
+    if (config.ipv6 === undefined) stats.txDropFamilyOff++;
+    else if (inFirst - at < IPV6_HEADER_BYTES || !ip.parse(pool.bytes, at, end)) stats.txDropBadIp++;
+    else if (ip.payload > inFirst || ip.routed) stats.txDropNoHeaderRoom++;
+    else if (!this.#sourceOkV6(ip)) stats.txDropBadSource++;
+    else if (ip.isFragment) {
+      const whole = this.#reassembly.inputV6(frame, start, ip);
+      pool.release(frame);
+      if (whole !== 0) {
+        const wholeStart = pool.table[whole + OFFSET];
+        this.#inputV6(whole, wholeStart, wholeStart + 14, wholeStart + pool.table[whole + TOTAL]);
+      }
+      return;
+    } else if (ip.hopLimit <= 1 && !this.#isLocalV6(ip)) {
+      stats.txTtlExpired++;
+      if (mayAnswerWithIcmpv6Error(pool.bytes, ip, ICMPV6_TIME_EXCEEDED)) {
+        const there = Math.min(inFirst, ip.payloadEnd) - ip.offset;
+        sendErrorAbout(this.#site, 6, ip.offset, there, start + 6, ICMPV6_TIME_EXCEEDED, 0, false);
+      }
+    } else {
+      this.#transportV6(frame, start, ip, inFirst);
+      return;
+    }
+    pool.release(frame);
+  }
+
+  #sourceOkV6(ip: Ipv6Header): boolean {
+    const bytes = this.#site.pool.bytes;
+    if (isMulticastIpv6(bytes, ip.src) || isLoopbackIpv6(bytes, ip.src) || this.#ndp!.serves(bytes, ip.src))
+      return false;
+    // Duplicate address detection and router solicitations come from `::`.
+    return !isUnspecifiedIpv6(bytes, ip.src) || ip.protocol === IP_PROTOCOL_ICMPV6;
+  }
+
+  #isLocalV6(ip: Ipv6Header): boolean {
+    const bytes = this.#site.pool.bytes;
+    const net = this.#site.config.ipv6!;
+    return (
+      isMulticastIpv6(bytes, ip.dst) ||
+      isLinkLocalIpv6(bytes, ip.dst) ||
+      samePrefix(bytes, ip.dst, net.prefix.bytes, net.prefixLength) ||
+      this.#ndp!.serves(bytes, ip.dst)
+    );
+  }
+
+  #transportV6(frame: number, start: number, ip: Ipv6Header, inFirst: number): void {
+    const { pool } = this.#site;
+    const length = ip.payloadEnd - ip.payload;
+    switch (ip.protocol) {
+      case IP_PROTOCOL_TCP:
+        this.tcp.stack.input(frame, 6, ip.offset, ip.payload, length);
+        return;
+      case IP_PROTOCOL_UDP:
+        this.#udpV6(frame, start, ip, inFirst);
+        return;
+      case IP_PROTOCOL_ICMPV6:
+        this.#icmpV6(frame, start, ip, inFirst);
+        break;
+      default:
+        this.stats.txDropUnknownProtocol++;
+        if (mayAnswerWithIcmpv6Error(pool.bytes, ip, 4)) {
+          // Parameter problem, unrecognized next header, pointing at it (RFC 4443 section 3.4).
+          const there = Math.min(inFirst, ip.payloadEnd) - ip.offset;
+          const pointer = ip.protocolField - ip.offset;
+          sendErrorAbout(this.#site, 6, ip.offset, there, start + 6, 4, 1, true, pointer);
+        }
+    }
+    pool.release(frame);
+  }
+
+  #icmpV6(frame: number, start: number, ip: Ipv6Header, inFirst: number): void {
+    const { pool } = this.#site;
+    const length = ip.payloadEnd - ip.payload;
+    if (length < 4 || ip.payload + 4 > inFirst) {
+      this.stats.icmpDropMalformed++;
+      return;
+    }
+    const type = pool.bytes[ip.payload];
+    if (type < 133 || type > 137) {
+      this.icmp.input(frame, 6, start, ip.offset, ip.payload, length);
+      return;
+    }
+    const whole = ip.payloadEnd <= inFirst;
+    if (!whole || !this.icmp.checksumOk(frame, 6, start, ip.offset, ip.payload, length))
+      this.stats.ndpDropMalformed++;
+    else if (!this.#ndp!.input(start, ip)) this.stats.icmpDropUnsupported++;
+  }
+
+  #udpV6(frame: number, start: number, ip: Ipv6Header, inFirst: number): void {
+    const { pool } = this.#site;
+    const bytes = pool.bytes;
+    const udp = this.#udpHeader;
+    if (ip.payload + 8 > inFirst || !udp.parse(bytes, ip.payload, ip.payloadEnd)) {
+      this.stats.udpDropMalformed++;
+      pool.release(frame);
+      return;
+    }
+    const group = isMulticastIpv6(bytes, ip.dst);
+    const ours = this.#ndp!.serves(bytes, ip.dst);
+    if (udp.dstPort === DHCPV6_SERVER_PORT && (group || ours)) {
+      if (udp.payloadEnd > inFirst) this.stats.dhcpDropMalformed++;
+      else if (!udpChecksumOk(this.#site, frame, 6, start, ip.offset, udp)) this.stats.udpDropBadChecksum++;
+      else this.#dhcpv6!.input(start, ip.offset, udp.payload, udp.payloadEnd);
+      pool.release(frame);
+      return;
+    }
+    if (group) {
+      this.stats.txDropBadDestination++;
+      pool.release(frame);
+      return;
+    }
+    if (ours && this.forwards.answers(udp.dstPort, udp.srcPort)) {
+      this.forwards.inputUdp(frame, start, udp);
+      return;
+    }
+    if (ours && this.#tftp(frame, 6, start, ip.offset, udp)) return;
+    this.udp.input(frame, 6, start, ip.offset, udp);
   }
 
   // For the monitor.
@@ -308,6 +485,16 @@ export class UserBackend implements Backend, Client {
   describe(): string {
     const { ipv4, restrict } = this.#site.config;
     return `net=${ipv4 === undefined ? 'none' : ipv4.net.text},restrict=${restrict ? 'on' : 'off'}`;
+  }
+
+  /** Where each forward listens: the host may have chosen the port. */
+  notices(): readonly string[] {
+    const place = (address: string, port: number): string =>
+      address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
+    return this.forwards.list().map(({ protocol, listen, port, guest, guestPort }) => {
+      const from = protocol === 'unix' ? `unix:${listen}` : `${protocol} ${place(listen, port)}`;
+      return `${this.#port.name}: forwarding ${from} to ${place(guest, guestPort)}`;
+    });
   }
 
   info(): UserInfo {
@@ -331,6 +518,9 @@ export class UserBackend implements Backend, Client {
     this.udp.close();
     this.icmp.close();
     this.#reassembly.close();
+    this.tftp?.close();
+    this.#ndp?.close();
+    this.#inner.close();
     this.#outbox.clear();
   }
 }

@@ -70,7 +70,10 @@ export class Policy {
     // Mapped and compatible IPv4 (::ffff:0:0/96, ::/96), link-local.
     if (leadingZeros(bytes, at, 10) && (u16be(bytes, at + 10) === 0xffff || u16be(bytes, at + 10) === 0))
       return NOWHERE;
-    if (bytes[at] === 0xfe && (bytes[at + 1] & 0xc0) === 0x80) return NOBODY;
+    if (bytes[at] === 0xfe && (bytes[at + 1] & 0xc0) === 0x80) {
+      const gateway = leadingZeros(bytes, at + 2, 6) && equalBytes(bytes, at + 8, net.host.bytes, 8, 8);
+      return gateway ? this.#loopback('::1') : NOBODY;
+    }
     if (samePrefix(bytes, at, net.prefix.bytes, net.prefixLength)) return NOBODY;
     if (this.#config.restrict) return RESTRICTED;
     for (const rule of this.#config.deny) {

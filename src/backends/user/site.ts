@@ -1,6 +1,7 @@
 /** What every part of the user network shares: one object, made by index.ts. Parts hold it and each other only through it. */
 
 import type { UserConfig } from '../../config/netdevs/user.ts';
+import type { GuestForward } from '../../config/netdevs/user-forward.ts';
 import type { Random } from '../../core/clock.ts';
 import type { Logger } from '../../core/log.ts';
 import type { Loop } from '../../core/loop.ts';
@@ -16,15 +17,15 @@ import type { UserStats } from './stats.ts';
 export interface UserServices {
   /** The host's name servers, textual addresses, the preferred first, as they are now. */
   resolvers(): readonly string[];
+  /** Why a guestfwd target cannot be opened here; undefined: it can. Asked once, before the netdev stands. */
+  refuseGuestForward?(target: GuestForward['target']): string | undefined;
   /** Opens the far end of a guestfwd: a stream handle (a process's standard input and output, a character device). Throws when it cannot. */
-  openGuestForward?(target: GuestForwardTarget): Handle;
+  openGuestForward?(target: GuestForward['target']): Handle;
   /** Files for TFTP. */
   openTftpRoot?(path: string): TftpRoot;
-  /** Starts smbd for a folder; resolves with where it listens. */
-  openSmb?(folder: string): Promise<SmbServer>;
+  /** Prepares to share a folder by the host's smbd, which runs once for each connection. Throws when there is none. */
+  openSmb?(folder: string): SmbServer;
 }
-
-export type GuestForwardTarget = { readonly kind: string; readonly command?: string; readonly id?: string };
 
 export interface TftpRoot {
   /** Opens a regular file beneath the root for reading, or null. Never follows a link out of it. */
@@ -39,7 +40,7 @@ export interface TftpFile {
 }
 
 export interface SmbServer {
-  /** A stream handle to a fresh session. */
+  /** A stream handle to a fresh smbd. */
   connect(): Handle;
   close(): void;
 }
