@@ -196,7 +196,8 @@ function exchangeJob(context: JobContext, step: 'get' | 'put', url: HttpUrl, sou
   };
   const ended = (outcome: HttpOutcome): void => {
     outcomes.push(outcome);
-    if (outcomes.length === count && !closed) conclude(...summary(outcomes, config.expectSha256));
+    if (outcomes.length === count && !closed)
+      conclude(...summary(outcomes, step === 'get' ? config.expectSha256 : undefined));
   };
   findHost(host, url.host, (found) => {
     if (closed) return;

@@ -61,7 +61,8 @@ export class Generator {
     const stepNs = 1e9 / this.#rate;
     if (nowNs - this.#dueNs > BEHIND_NS) this.#dueNs = nowNs - BEHIND_NS;
     const { link } = this.#host;
-    let room = link.up ? Math.min(BURST, link.room) : 0;
+    // Half of the room: the others on this NIC have something to send too.
+    let room = link.up ? Math.min(BURST, (link.room + 1) >> 1) : 0;
     while (room > 0 && this.#dueNs <= nowNs) {
       if (!this.#send()) break;
       this.#dueNs += stepNs;

@@ -282,6 +282,63 @@ describe('two probes on a hub', () => {
     world.close();
   });
 
+  test('IPv6: HTTP to a link-local address, cut by the NIC, and a ping', () => {
+    const { world, server, join } = net();
+    const before = server.nic.stats.txSegmentations;
+    const to = 'fe80::5054:ff:fe12:3456';
+    const client = join(
+      `probe,once,get=http://[${to}]/bytes/1000000,expect-sha256=${patternHash(1_000_000)},put=http://[${to}]/,size=300k,ping=${to}`,
+    );
+    world.run(30);
+    expect(client.result).toEqual({ ok: true, failures: [] });
+    expect(client.told('ping')[0]).toContain(`ping ${to}: `);
+    expect(server.nic.stats.txSegmentations).toBeGreaterThan(before + 10);
+    expect(server.probe.host.ipv6.neighbours.size).toBe(1);
+    world.close();
+  });
+
+  test('a link that is taken down and put back: told, configured anew, and it works again', () => {
+    const { world, server, join } = net();
+    const client = join('probe');
+    world.run(15);
+    client.port.setLink(false);
+    world.run(2);
+    expect(client.told('link')).toEqual(['link up 1000 Mb/s full duplex', 'link down']);
+    expect(client.probe.host.ipv4.ready).toBe(false);
+    client.port.setLink(true);
+    world.run(20);
+    expect(client.told('link').at(-1)).toBe('link up 1000 Mb/s full duplex');
+    const rtts: number[] = [];
+    const remote = new Uint8Array(4);
+    new DataView(remote.buffer).setUint32(0, server.probe.host.ipv4.address);
+    client.probe.host.ping.ping(remote, 3, ({ rttNs }) => rtts.push(rttNs));
+    world.run(5);
+    expect(rtts).toHaveLength(1);
+    expect(rtts[0]).toBeGreaterThanOrEqual(0);
+    world.close();
+  });
+
+  test('a cable that is pulled in the middle of a download ends it by timeout, not by silence', () => {
+    const { world, server, join } = net();
+    const client = join(`probe,once,timeout=20,get=http://${server.address}/bytes/500000000`);
+    const gone = (): boolean => client.probe.host.stats.rxFrames > 5000;
+    world.loop.runWhile(() => !gone());
+    client.port.peer!.disconnect();
+    world.run(60);
+    expect(client.told('get')[0]).toMatch(/: timeout: no progress with .* for 20\.0 s, after \d+ bytes$/);
+    expect(client.result?.ok).toBe(false);
+    world.close();
+  });
+
+  test('closing in the middle of everything gives every buffer back', () => {
+    const { world, server, join } = net();
+    const client = join(
+      `probe,get=http://${server.address}/bytes/50000000,put=http://${server.address}/,size=50M,parallel=8,tx=0`,
+    );
+    world.loop.runWhile(() => client.probe.host.stats.rxFrames < 2000);
+    world.close();
+  });
+
   test('two networks in one process do not meet', () => {
     const one = net();
     const two = net();

@@ -5,9 +5,13 @@ import { silentLogger } from '../../../src/core/log.ts';
 import { Loop } from '../../../src/core/loop.ts';
 import { ProbeGuest } from '../../../src/guest/probe/probe.ts';
 import { formatNs, type ProbeResult, type Step } from '../../../src/guest/probe/report.ts';
-import { putU16be } from '../../../src/wire/bytes.ts';
+import { parseIpv6, putU16be } from '../../../src/wire/bytes.ts';
+import { ETHERTYPE_IPV6, writeEthernet } from '../../../src/wire/ethernet.ts';
+import { setIcmpv6Checksum } from '../../../src/wire/icmpv6.ts';
+import { writeIpv6, writeIpv6GroupMac } from '../../../src/wire/ipv6.ts';
+import { writeRouterAdvertisement } from '../../../src/wire/ra.ts';
 import { DhcpServer } from './dhcp-server.ts';
-import { FakeLink, ip, Peer } from './harness.ts';
+import { FakeLink, ip, PEER_MAC, Peer, PROBE_MAC } from './harness.ts';
 
 /** A probe on a scripted wire whose peer serves DHCP, answers ping, and answers DNS as told. */
 function bench(line: string, dns: 'answers' | 'silent' | 'refuses' = 'answers') {
@@ -143,6 +147,64 @@ describe('probe steps', () => {
       ['dns', true, 'no DNS server was told'],
     ]);
     expect(b.results[0].ok).toBe(false);
+    b.close();
+  });
+
+  test('with a router advertisement and no DHCP the IPv6 router is the gateway', () => {
+    const b = bench('probe,once');
+    b.server.silent = true;
+    const bytes = new Uint8Array(200);
+    const router = parseIpv6('fe80::2')!;
+    const prefix = {
+      prefix: parseIpv6('fec0::')!,
+      prefixLength: 64,
+      onLink: true,
+      autonomous: true,
+      validSeconds: 7200,
+      preferredSeconds: 7200,
+    };
+    const length = writeRouterAdvertisement(bytes, 0, 200, {
+      hopLimit: 64,
+      managed: false,
+      other: false,
+      lifetimeSeconds: 1800,
+      reachableMs: 0,
+      retransMs: 0,
+      routerMac: PEER_MAC,
+      mtu: 1400,
+      prefixes: [prefix],
+      dnsLifetimeSeconds: 0,
+      dnsServers: [],
+      searchDomains: [],
+    });
+    const send = (dst: Uint8Array, message: Uint8Array, hopLimit: number): void => {
+      const frame = new Uint8Array(54 + message.length);
+      const mac = PROBE_MAC.slice();
+      if (dst[0] === 0xff) writeIpv6GroupMac(mac, 0, dst, 0);
+      writeEthernet(frame, 0, mac, 0, PEER_MAC, 0, ETHERTYPE_IPV6);
+      writeIpv6(frame, 14, message.length, 58, hopLimit, router, 0, dst, 0);
+      frame.set(message, 54);
+      setIcmpv6Checksum(frame, 54, message.length, 14);
+      b.link.deliver(frame);
+    };
+    b.peer.onOther = (frame) => {
+      if (frame[54] === 133) send(parseIpv6('ff02::1')!, bytes.slice(0, length), 255);
+      if (frame[54] !== 128) return;
+      const reply = frame.slice(54);
+      reply[0] = 129;
+      send(frame.slice(22, 38), reply, 64);
+    };
+    b.probe.start();
+    b.loop.runUntil(30e9);
+    expect(b.lines().slice(1, 5)).toEqual([
+      ['ra', 'IPv6 address fec0::5054:ff:fe12:3456/64 by router fe80::2'],
+      ['dhcp', 'no DHCP server answers; looking for a link-local address'],
+      ['gateway', 'ping fe80::2: 2.00 us'],
+      ['dns', 'no DNS server was told'],
+    ]);
+    expect(b.results).toEqual([{ ok: true, failures: [] }]);
+    // What the router said of the MTU holds for TCP too.
+    expect(b.probe.host.tcp.stack.settings.ipMtuBytes).toBe(1400);
     b.close();
   });
 
