@@ -32,7 +32,7 @@ export function acceptVersion(view: DataView, from: number, to: number): Agreeme
   if (length > DATA_LIMIT_BYTES) return null;
   const proposed = readCapabilities(new Uint8Array(view.buffer, view.byteOffset + from + 4, length));
   if (proposed === null) return null;
-  const limit = proposed['max_data_xfer_size'] ?? DEFAULT_TRANSFER_BYTES;
+  const limit = proposed.max_data_xfer_size ?? DEFAULT_TRANSFER_BYTES;
   if (typeof limit !== 'number' || !(limit >= PAGE_BYTES)) return null;
   const capabilities = Object.fromEntries(Object.entries(OURS).filter(([name]) => name in proposed));
   return {
@@ -53,7 +53,7 @@ function readCapabilities(text: Uint8Array): Record<string, unknown> | null {
     return null;
   }
   if (!isObject(parsed)) return null;
-  const capabilities = parsed['capabilities'] ?? {};
+  const capabilities = parsed.capabilities ?? {};
   return isObject(capabilities) ? capabilities : null;
 }
 

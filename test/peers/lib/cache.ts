@@ -9,7 +9,7 @@ import { existsSync, mkdirSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 
 export function cacheDirectory(): string {
-  const directory = process.env['NETEMU_PEERS_CACHE'] ?? '/var/cache/netemu-peers';
+  const directory = process.env.NETEMU_PEERS_CACHE ?? '/var/cache/netemu-peers';
   mkdirSync(directory, { recursive: true });
   return directory;
 }

@@ -9,6 +9,7 @@ import type { NetdevInput } from '../../../src/config/netdevs/index.ts';
 import { SystemClock, seededRandom } from '../../../src/core/clock.ts';
 import { silentLogger } from '../../../src/core/log.ts';
 import { VfioUserHost, VfioUserServer } from '../../../src/guest/vfio-user/index.ts';
+import { openFileSink } from '../../../src/host-io/file-sink.ts';
 import { NativeHostIo } from '../../../src/host-io/native.ts';
 import { type Device, Network } from '../../../src/network/network.ts';
 import { nics } from '../../../src/nic/index.ts';
@@ -34,7 +35,14 @@ export class Rig {
   static async make(options: RigOptions): Promise<Rig> {
     const hostIo = new NativeHostIo(undefined, { busyPollNs: options.busyPollNs ?? 0 });
     const clock = new SystemClock(() => performance.now());
-    const network = new Network({ clock, random: seededRandom(7), backends: nodeBackends, nics, hostIo });
+    const network = new Network({
+      clock,
+      random: seededRandom(7),
+      backends: nodeBackends,
+      nics,
+      hostIo,
+      openFile: openFileSink,
+    });
     hostIo.drive(network.loop);
     if (options.netdev !== undefined) await network.addNetdev(options.netdev);
     return new Rig(hostIo, network, options);

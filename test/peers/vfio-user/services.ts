@@ -1,0 +1,65 @@
+/** What a guest finds on the host behind the user network's gateway: a web server with a large file, and iperf3. */
+
+import { type ChildProcess, spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { seededRandom } from '../../../src/core/clock.ts';
+
+export interface WebServer {
+  port: number;
+  /** SHA-256 of /file, and of what was last uploaded (by POST to any path). */
+  fileHash: string;
+  uploadHash: () => string;
+  close: () => void;
+}
+
+/** Serves `bytes` pseudo-random bytes at /file, and hashes what is uploaded. */
+export async function startWebServer(bytes: number): Promise<WebServer> {
+  const random = seededRandom(64);
+  const file = Buffer.from(Uint32Array.from({ length: bytes / 4 }, random).buffer);
+  let uploadHash = '';
+  const server = createServer((request, response) => {
+    if (request.method === 'POST') {
+      const hash = createHash('sha256');
+      request.on('data', (chunk: Buffer) => hash.update(chunk));
+      request.on('end', () => {
+        uploadHash = hash.digest('hex');
+        response.end('stored\n');
+      });
+    } else {
+      response.setHeader('Content-Length', file.length);
+      response.end(file);
+    }
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  return {
+    port: (server.address() as AddressInfo).port,
+    fileHash: createHash('sha256').update(file).digest('hex'),
+    uploadHash: () => uploadHash,
+    close: () => {
+      server.closeAllConnections();
+      server.close();
+    },
+  };
+}
+
+export interface Iperf {
+  port: number;
+  close: () => void;
+}
+
+/** An iperf3 server on loopback; resolves when it listens. */
+export async function startIperf(port: number): Promise<Iperf> {
+  const child: ChildProcess = spawn('iperf3', ['-s', '-B', '127.0.0.1', '-p', String(port), '--forceflush'], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  await new Promise<void>((resolve, reject) => {
+    child.stdout?.on('data', (text: Buffer) => {
+      if (text.includes('Server listening')) resolve();
+    });
+    child.once('error', reject);
+    child.once('exit', (code) => reject(new Error(`iperf3 exited with ${code}`)));
+  });
+  return { port, close: () => child.kill() };
+}
