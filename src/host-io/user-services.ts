@@ -5,9 +5,14 @@
  * of network without a watch, which editors and resolvers that rename files over it would break.
  */
 
+import type { ChildProcess } from 'node:child_process';
 import { readFileSync, statSync } from 'node:fs';
 import { isIP } from 'node:net';
 import type { UserServices } from '../backends/user/site.ts';
+import { UnsupportedError } from '../core/errors.ts';
+import type { HostIo } from './host-io.ts';
+import { connectProcess, openSmbShare } from './smb-share.ts';
+import { openTftpRoot } from './tftp-root.ts';
 
 const RESOLV_CONF = '/etc/resolv.conf';
 const LOOK_MS = 1000;
@@ -51,6 +56,18 @@ export function followResolvConf(
   };
 }
 
-export function nodeUserServices(): UserServices {
-  return { resolvers: followResolvConf() };
+/** Everything but character devices, which live in the network's registry: a guestfwd to one is refused. */
+export function nodeUserServices(hostIo: HostIo): UserServices {
+  const children = new Set<ChildProcess>();
+  return {
+    resolvers: followResolvConf(),
+    openTftpRoot,
+    openSmb: (folder) => openSmbShare(hostIo, folder),
+    refuseGuestForward: (target) =>
+      target.kind === 'command' ? undefined : 'character devices cannot be forwarded to yet; use cmd:',
+    openGuestForward: (target) => {
+      if (target.kind !== 'command') throw new UnsupportedError('guestfwd to a character device');
+      return connectProcess(hostIo, '/bin/sh', ['-c', target.command], children);
+    },
+  };
 }
