@@ -1,6 +1,6 @@
 /** THE TABLE of backends under Node. One line each; the options of a type stand in config/netdevs/. */
 
-import { hostResolvers } from '../host-io/resolvers.ts';
+import { nodeUserServices } from '../host-io/user-services.ts';
 import type { BackendTable } from './backend.ts';
 import { bridgeBackend } from './bridge.ts';
 import { dgramBackend } from './dgram.ts';
@@ -14,7 +14,7 @@ import { openUser } from './user/index.ts';
 
 export function createBackends(services: Services): BackendTable {
   return {
-    user: openUser({ resolvers: hostResolvers() }),
+    user: openUser(nodeUserServices()),
     tap: tapBackend(services),
     bridge: bridgeBackend(services),
     socket: socketBackend(services),

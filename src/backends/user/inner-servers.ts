@@ -29,7 +29,7 @@ export class InnerServers {
     if (config.smb === undefined || config.ipv4 === undefined) this.#smb = null;
     else if (services.openSmb === undefined)
       throw new UnsupportedError("smb= needs the host's smbd, which cannot be run here");
-    else this.#smb = services.openSmb(config.smb);
+    else this.#smb = services.openSmb(site.hostIo, config.smb);
   }
 
   /** Whether an IPv4 address answers ARP because something here lives on it. */
@@ -45,7 +45,8 @@ export class InnerServers {
     const { config, services } = this.#site;
     const value = u32be(address, 0);
     for (const rule of config.guestfwd) {
-      if (rule.server.value === value && rule.port === port) return services.openGuestForward!(rule.target);
+      if (rule.server.value === value && rule.port === port)
+        return services.openGuestForward!(this.#site.hostIo, rule.target);
     }
     if (this.#smb !== null && value === config.ipv4!.smbServer.value && SMB_PORTS.includes(port)) {
       return this.#smb.connect();

@@ -20,11 +20,11 @@ export interface UserServices {
   /** Why a guestfwd target cannot be opened here; undefined: it can. Asked once, before the netdev stands. */
   refuseGuestForward?(target: GuestForward['target']): string | undefined;
   /** Opens the far end of a guestfwd: a stream handle (a process's standard input and output, a character device). Throws when it cannot. */
-  openGuestForward?(target: GuestForward['target']): Handle;
+  openGuestForward?(hostIo: HostIo, target: GuestForward['target']): Handle;
   /** Files for TFTP. */
   openTftpRoot?(path: string): TftpRoot;
   /** Prepares to share a folder by the host's smbd, which runs once for each connection. Throws when there is none. */
-  openSmb?(folder: string): SmbServer;
+  openSmb?(hostIo: HostIo, folder: string): SmbServer;
 }
 
 export interface TftpRoot {
