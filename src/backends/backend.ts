@@ -15,6 +15,8 @@ export interface Backend {
   describe(): string;
   /** Lines an operator should read once it is open, such as the port that the host chose for a forward. */
   notices?(): readonly string[];
+  /** Cuts connections that hang, without waiting for the other end; absent: there are none. */
+  yank?(): void;
   /** Releases every frame, handle and file; the ports are disconnected by then. Harmless when repeated. */
   close(): void;
 }

@@ -3,12 +3,12 @@
  * device-list-properties and options for query-command-line-options. All of it plain data.
  */
 import { chardevTypes } from './chardevs.ts';
-import { type AnyDriver, propertiesOf } from './devices/index.ts';
+import { type AnyDriver, driverNamed, nicDrivers, propertiesOf } from './devices/index.ts';
 import { docWithDefault, flatOptions } from './help.ts';
 import { defaultAsText } from './kinds.ts';
 import { monOptions } from './monitor-option.ts';
 import { netdevCommonOptions, netdevTypes } from './netdevs/index.ts';
-import { objectTypes, optionsOfObject } from './objects/index.ts';
+import { objectTypeNamed, objectTypes, optionsOfObject } from './objects/index.ts';
 import type { OptionSpec, OptionTable } from './schema.ts';
 
 /** QAPI's SchemaInfo, as far as option tables need it. */
@@ -21,6 +21,14 @@ export type SchemaInfo =
       readonly values: readonly string[];
     }
   | { readonly name: string; readonly 'meta-type': 'array'; readonly 'element-type': string }
+  | {
+      readonly name: string;
+      readonly 'meta-type': 'command';
+      readonly 'arg-type': string;
+      readonly 'ret-type': string;
+      readonly 'allow-oob'?: true;
+    }
+  | { readonly name: string; readonly 'meta-type': 'event'; readonly 'arg-type': string }
   | {
       readonly name: string;
       readonly 'meta-type': 'object';
@@ -43,7 +51,7 @@ export class SchemaBuilder {
   /** Adds an object type for a table and whatever its members need. Returns the type's name. */
   table(name: string, table: OptionTable): string {
     if (this.infos.has(name)) return name;
-    return this.put({ name, 'meta-type': 'object', members: this.members(name, table) });
+    return this.members(name, this.membersOf(name, table));
   }
 
   /** Adds a union of tables told apart by `tag`, with members that all have. Returns the type's name. */
@@ -55,7 +63,7 @@ export class SchemaBuilder {
   ): string {
     if (this.infos.has(name)) return name;
     const tagType = this.enumeration(`${name}-${tag}`, Object.keys(branches));
-    const members = [...this.members(name, common), { name: tag, type: tagType }];
+    const members = [...this.membersOf(name, common), { name: tag, type: tagType }];
     const variants = Object.entries(branches).map(([branch, table]) => ({
       case: branch,
       type: this.table(`${name}-${branch}`, table),
@@ -67,12 +75,37 @@ export class SchemaBuilder {
     return this.put({ name, 'meta-type': 'enum', members: values.map((value) => ({ name: value })), values });
   }
 
+  /** Adds an object type with these members. Returns its name. */
+  members(name: string, members: readonly SchemaMember[]): string {
+    return this.put({ name, 'meta-type': 'object', members });
+  }
+
+  list(element: string): string {
+    return this.put({ name: `[${element}]`, 'meta-type': 'array', 'element-type': element });
+  }
+
+  /** Adds a command that answers with anything. */
+  command(name: string, argType: string, outOfBand: boolean): void {
+    const retType = this.builtin('any', 'value');
+    this.put({
+      name,
+      'meta-type': 'command',
+      'arg-type': argType,
+      'ret-type': retType,
+      ...(outOfBand && { 'allow-oob': true as const }),
+    });
+  }
+
+  event(name: string, argType: string): void {
+    this.put({ name, 'meta-type': 'event', 'arg-type': argType });
+  }
+
   /** All entries, each name once. */
   schema(): SchemaInfo[] {
     return [...this.infos.values()];
   }
 
-  private members(owner: string, table: OptionTable): SchemaMember[] {
+  private membersOf(owner: string, table: OptionTable): SchemaMember[] {
     return Object.entries(table).map(([name, spec]) => ({
       name,
       type: this.typeOf(`${owner}-${name}`, spec),
@@ -101,14 +134,14 @@ export class SchemaBuilder {
         return this.enumeration(name, spec.values);
       case 'list': {
         const element = this.table('String', { str: { kind: 'string', required: true, doc: 'The text.' } });
-        return this.put({ name: `[${element}]`, 'meta-type': 'array', 'element-type': element });
+        return this.list(element);
       }
       case 'union':
         return this.union(name, spec.tag, {}, spec.branches);
     }
   }
 
-  private builtin(name: string, jsonType: string): string {
+  builtin(name: string, jsonType: string): string {
     return this.put({ name, 'meta-type': 'builtin', 'json-type': jsonType });
   }
 
@@ -142,6 +175,31 @@ export function addObjectSchema(builder: SchemaBuilder): string {
   return builder.union('ObjectOptions', 'qom-type', id, branches);
 }
 
+/** Adds `ChardevBackend` and the argument of chardev-add around it. */
+export function addChardevSchema(builder: SchemaBuilder): string {
+  const branches = Object.fromEntries(
+    Object.entries(optionsByName(chardevTypes)).map(([name, options]) => [
+      name,
+      {
+        data: { kind: 'union', tag: 'type', branches: { [name]: options }, doc: 'The options of the type.' },
+      },
+    ]),
+  ) as { readonly [name: string]: OptionTable };
+  const backend = builder.union('ChardevBackend', 'type', {}, branches);
+  return builder.members('chardev-add-arg', [
+    { name: 'id', type: builder.builtin('str', 'string') },
+    { name: 'backend', type: backend },
+  ]);
+}
+
+/** Adds `Device`, the argument of device_add. */
+export function addDeviceSchema(builder: SchemaBuilder): string {
+  const branches = Object.fromEntries(
+    Object.keys(nicDrivers).map((name) => [name, propertiesOf(driverNamed(name))]),
+  );
+  return builder.union('Device', 'driver', {}, branches);
+}
+
 export interface PropertyInfo {
   readonly name: string;
   readonly type: string;
@@ -151,8 +209,17 @@ export interface PropertyInfo {
 
 /** The answer of device-list-properties for a driver (`driverNamed` finds it). */
 export function deviceProperties(driver: AnyDriver): PropertyInfo[] {
-  return Object.entries(propertiesOf(driver))
-    .filter(([name]) => name !== 'id' && name !== 'bus')
+  return propertyInfos(propertiesOf(driver), ['id', 'bus']);
+}
+
+/** The options of an object type as the object tree shows them. */
+export function objectProperties(type: string): PropertyInfo[] {
+  return propertyInfos(optionsOfObject(objectTypeNamed(type)), ['id']);
+}
+
+function propertyInfos(table: OptionTable, without: readonly string[]): PropertyInfo[] {
+  return Object.entries(table)
+    .filter(([name]) => !without.includes(name))
     .map(([name, spec]) => ({
       name,
       type: propertyType(spec),

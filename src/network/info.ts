@@ -1,5 +1,6 @@
 /** `info network`: the graph as QEMU's users read it. */
 
+import { objectOptions } from '../config/objects/show.ts';
 import type { Port } from '../core/port.ts';
 import type { Device, Netdev, Network } from './network.ts';
 
@@ -16,13 +17,22 @@ function netdevLine(netdev: Netdev): string {
   return `${netdev.id}: index=0,type=${netdev.config.type}${details === '' ? '' : `,${details}`}`;
 }
 
-function filterLines(netdev: Netdev, indent: string): string[] {
-  if (netdev.chain.filters.length === 0) return [];
+function filterLines(network: Network, netdev: Netdev): string[] {
+  const { filters } = netdev.chain;
+  if (filters.length === 0) return [];
   return [
-    `${indent}filters:`,
-    ...netdev.chain.filters.map((filter) => `${indent}  - ${filter.id}: type=${filter.type}`),
+    'filters:',
+    ...filters.map(({ id, type }) => {
+      const object = network.objects.get(id);
+      const options = object === undefined ? {} : objectOptions(object.config);
+      const shown = Object.entries(options).map(([name, value]) => `,${name}=${onOff(value)}`);
+      return `  - ${id}: type=${type}${shown.join('')}`;
+    }),
   ];
 }
+
+const onOff = (value: unknown): string =>
+  typeof value === 'boolean' ? (value ? 'on' : 'off') : String(value);
 
 /** One line for each client: hubs with their ports first, then NICs and netdevs, each with its peer under it. */
 export function infoNetwork(network: Network): string {
@@ -56,13 +66,13 @@ export function infoNetwork(network: Network): string {
       shown.add(port.peer);
       lines.push(` \\ ${nameOf(port.peer)}`);
       for (const netdev of network.netdevs.values()) {
-        if (netdev.ports.includes(port.peer)) lines.push(...filterLines(netdev, ''));
+        if (netdev.ports.includes(port.peer)) lines.push(...filterLines(network, netdev));
       }
     }
   }
   for (const netdev of network.netdevs.values()) {
     if (netdev.ports.some((port) => shown.has(port))) continue;
-    lines.push(netdevLine(netdev), ...filterLines(netdev, ''));
+    lines.push(netdevLine(netdev), ...filterLines(network, netdev));
   }
   return lines.join('\n');
 }

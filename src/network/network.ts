@@ -25,6 +25,7 @@ import {
 } from '../config/netdevs/index.ts';
 import { filterNetdevNotFound, filterNotFound } from '../config/objects/filter-common.ts';
 import { type ObjectConfig, type ObjectInput, objectNotFound, readObject } from '../config/objects/index.ts';
+import { objectOptions } from '../config/objects/show.ts';
 import type { Clock, Random } from '../core/clock.ts';
 import { OptionError, UnsupportedError } from '../core/errors.ts';
 import { type Logger, silentLogger } from '../core/log.ts';
@@ -40,6 +41,7 @@ import { createNic, type NicTable } from '../nic/index.ts';
 import type { Nic } from '../nic/nic.ts';
 import { adapt } from '../nic/offload.ts';
 import type { DeviceHost } from '../pci/device-host.ts';
+import { Announcements } from './announce.ts';
 
 export interface NetworkOptions {
   readonly clock: Clock;
@@ -99,6 +101,7 @@ export class Network {
   readonly hubs = new Map<number, Hub>();
   readonly objects = new Map<string, NetworkObject>();
   readonly chardevs: Chardevs;
+  readonly announcements = new Announcements();
   readonly context: BackendContext;
 
   readonly #backends: BackendTable;
@@ -362,6 +365,8 @@ export class Network {
     }
     const chain = this.netdevs.get(config.netdev)?.chain;
     if (chain === undefined) throw filterNetdevNotFound();
+    if (this.netdevs.get(config.netdev)!.ports.length > 1)
+      throw new OptionError('multiqueue is not supported');
     const { position } = config;
     if ('filter' in position && !chain.filters.some((filter) => filter.id === position.filter)) {
       throw filterNotFound(position.filter);
@@ -375,6 +380,28 @@ export class Network {
     const object = { id: config.id, config, filter };
     this.objects.set(config.id, object);
     return object;
+  }
+
+  /** Changes options of an object in place, as qom-set does. Throws OptionError for a value that is bad, or an option that stays as it is. */
+  changeObject(id: string, changes: Readonly<Record<string, unknown>>): void {
+    const object = this.objects.get(id);
+    if (object === undefined) throw objectNotFound(id);
+    const { config, filter } = object;
+    const { status, ...own } = changes;
+    const fixed = Object.keys(own).find((name) => !(filter.changeable?.includes(name) ?? false));
+    if (fixed !== undefined) {
+      throw new OptionError(
+        `Attempt to set property '${fixed}' of object '${id}' (type '${config.type}') while it is in use`,
+        { option: fixed },
+      );
+    }
+    const changed = readObject({ ...objectOptions(config), ...changes, 'qom-type': config.type, id });
+    filter.change?.(changed);
+    this.objects.set(id, { ...object, config: changed });
+    if (status === undefined || !('status' in changed)) return;
+    filter.active = changed.status === 'on';
+    for (const netdev of this.netdevs.values())
+      if (netdev.chain.filters.includes(filter)) netdev.chain.route();
   }
 
   removeObject(id: string): void {
@@ -403,6 +430,7 @@ export class Network {
     for (const hub of this.hubs.values()) hub.close();
     this.hubs.clear();
     this.chardevs.close();
+    for (const timer of this.announcements.series.values()) timer.cancel();
   }
 }
 

@@ -169,7 +169,7 @@ type Options = OptionsOf<typeof virtioNetOptions>;
 
 /** One per feature bit, named as the option is. */
 export type VirtioNetFeature = {
-  [K in keyof Options]: K extends 'disable-modern' | 'server'
+  [K in keyof Options]-?: K extends 'disable-modern' | 'server'
     ? never
     : Options[K] extends boolean
       ? K

@@ -4,6 +4,7 @@
  * them from head to tail, rx frames from tail to head, so the head is always nearest to the netdev.
  */
 
+import type { ObjectConfig } from '../../config/objects/index.ts';
 import type { Port, Sink, Stage } from '../../core/port.ts';
 
 export type FilterDirection = 'all' | 'rx' | 'tx';
@@ -18,6 +19,10 @@ export interface Filter {
   /** `status=on`: an inactive filter's frames pass by. */
   active: boolean;
   readonly stats: object;
+  /** Options that `change` takes while frames pass, as users spell them; absent: none. */
+  readonly changeable?: readonly string[];
+  /** Goes on with other options; of the same type, and different only in what is changeable. */
+  change?(config: ObjectConfig): void;
   /** Lets go of whatever it holds. The stages are out of the chain by then. */
   close(): void;
 }

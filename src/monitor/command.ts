@@ -1,0 +1,76 @@
+/** What a QMP command is: its name, what it takes (the same kind of table as options have), what it does. commands/ has them, one file per concern. */
+
+import type { SchemaBuilder } from '../config/introspect.ts';
+import { isJsonObject, type JsonObject } from '../config/json.ts';
+import { readJson } from '../config/read.ts';
+import type { OptionsOf, OptionTable } from '../config/schema.ts';
+import { OptionError } from '../core/errors.ts';
+import type { Handle } from '../host-io/host-io.ts';
+import type { Monitor } from './monitor.ts';
+
+/** Who sent a command, as far as commands care. */
+export interface Caller {
+  readonly monitor: Monitor;
+  /** The oldest descriptor that this client passed and no command took yet; the command owns it. */
+  takeFd(): Handle | undefined;
+}
+
+export interface Command {
+  readonly name: string;
+  /** One sentence for the reference page. */
+  readonly doc: string;
+  /** May be executed out of band (`exec-oob`): it never waits. */
+  readonly oob?: true;
+  /** Adds the argument's type to the schema and returns its name. */
+  readonly schema: (builder: SchemaBuilder) => string;
+  /** Throws what `replyFor` (errors.ts) turns into a reply. `args` comes from the client as it is. Undefined is the empty object. */
+  readonly run: (args: JsonObject, caller: Caller) => unknown;
+}
+
+/** A command whose arguments are a table. */
+export function command<const T extends OptionTable>(definition: {
+  readonly name: string;
+  readonly doc: string;
+  readonly args: T;
+  readonly oob?: true;
+  readonly run: (args: OptionsOf<T>, caller: Caller) => unknown;
+}): Command {
+  const { name, doc, args, oob, run } = definition;
+  return {
+    name,
+    doc,
+    ...(oob && { oob }),
+    schema: (builder) => builder.table(`${name}-arg`, args),
+    run: (given, caller) => run(readArguments(args, given), caller),
+  };
+}
+
+/** Reads arguments (or an object within them) by a table, with the monitor's sentences. */
+export function readArguments<const T extends OptionTable>(table: T, value: unknown): OptionsOf<T> {
+  return readJson(table, value, { source: 'json', voice: 'options' });
+}
+
+/** The elements of a list argument. Throws OptionError when it is missing or no list. */
+export function listArgument(args: JsonObject, name: string): readonly unknown[] {
+  const value = args[name];
+  if (value === undefined) throw new OptionError(`Parameter '${name}' is missing`, { option: name });
+  if (!Array.isArray(value)) {
+    throw new OptionError(`Invalid parameter type for '${name}', expected: array`, { option: name });
+  }
+  return value;
+}
+
+/** An object among a list's elements. */
+export function objectElement(value: unknown, name: string): JsonObject {
+  if (!isJsonObject(value)) {
+    throw new OptionError(`Invalid parameter type for '${name}', expected: object`, { option: name });
+  }
+  return value;
+}
+
+/** Throws for a member that is none of `names`. */
+export function onlyMembers(args: JsonObject, names: readonly string[]): void {
+  for (const name of Object.keys(args)) {
+    if (!names.includes(name)) throw new OptionError(`Parameter '${name}' is unexpected`, { option: name });
+  }
+}

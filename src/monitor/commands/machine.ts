@@ -1,0 +1,64 @@
+/** The program and its guests as a whole: versions, run state, reset, the end; and the prompt's commands for QMP clients. */
+
+import { type Command, command } from '../command.ts';
+import { runHmp } from '../hmp/run.ts';
+
+export const machineCommands: readonly Command[] = [
+  command({
+    name: 'query-version',
+    doc: "The version of QEMU's monitor that this one follows, and netemu's own.",
+    args: {},
+    run: (_args, { monitor }) => monitor.version,
+  }),
+  command({
+    name: 'query-name',
+    doc: 'What --name said.',
+    args: {},
+    run: (_args, { monitor }) => ({ name: monitor.site.name }),
+  }),
+  command({
+    name: 'query-status',
+    doc: 'Whether the guests run.',
+    args: {},
+    run: (_args, { monitor }) => ({ status: monitor.runState, running: monitor.network.running }),
+  }),
+  command({
+    name: 'stop',
+    doc: 'Freezes all NICs: no DMA, no frame in or out.',
+    args: {},
+    run: (_args, { monitor }) => monitor.setRunning(false),
+  }),
+  command({
+    name: 'cont',
+    doc: 'Lets the NICs go on.',
+    args: {},
+    run: (_args, { monitor }) => monitor.setRunning(true),
+  }),
+  command({
+    name: 'system_reset',
+    doc: 'Resets all NICs, as at power-on.',
+    args: {},
+    run: (_args, { monitor }) => monitor.reset(),
+  }),
+  command({
+    name: 'quit',
+    doc: 'Ends the program.',
+    args: {},
+    run: (_args, { monitor }) => {
+      // The reply is to be on its way when the program ends.
+      monitor.network.loop.post(() => monitor.quit('host-qmp-quit'));
+    },
+  }),
+  command({
+    name: 'human-monitor-command',
+    doc: 'Runs a line as if it were typed at the prompt, and answers with what the prompt would print.',
+    args: {
+      'command-line': { kind: 'string', required: true, doc: 'The line.' },
+      'cpu-index': { kind: 'int', doc: 'There is no CPU: any number means the same.' },
+    },
+    run: async ({ 'command-line': line }, caller) => {
+      const text = await runHmp(line, caller);
+      return text.replaceAll('\n', '\r\n');
+    },
+  }),
+];

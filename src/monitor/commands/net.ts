@@ -1,0 +1,106 @@
+/** Commands on links: set_link, netdevs, receive filters, announcements, and the graph as one answer. */
+
+import { addNetdevSchema } from '../../config/introspect.ts';
+import { netdevCommonOptions, readNetdev } from '../../config/netdevs/index.ts';
+import { OptionError } from '../../core/errors.ts';
+import { announce } from '../../network/announce.ts';
+import { describeNetwork } from '../../network/describe.ts';
+import type { Network } from '../../network/network.ts';
+import type { RxFilterInfo } from '../../nic/rx-filter.ts';
+import { type Command, command, listArgument, onlyMembers, readArguments } from '../command.ts';
+
+export const netCommands: readonly Command[] = [
+  command({
+    name: 'set_link',
+    doc: 'Takes the link of a NIC or a netdev down, or up again; both ends see it.',
+    args: {
+      name: { kind: 'string', required: true, doc: 'The id of the NIC or the netdev.' },
+      up: { kind: 'bool', required: true, doc: 'Whether frames pass.' },
+    },
+    run: ({ name, up }, { monitor }) => monitor.network.setLink(name, up),
+  }),
+  {
+    name: 'netdev_add',
+    doc: 'Makes a netdev; a NIC that asks for its id is plugged in at once.',
+    schema: addNetdevSchema,
+    run: async (args, { monitor }) => {
+      await monitor.network.openNetdev(readNetdev(args));
+    },
+  },
+  command({
+    name: 'netdev_del',
+    doc: 'Takes a netdev away; the NIC on it sees its link go down.',
+    args: { id: netdevCommonOptions.id },
+    run: ({ id }, { monitor }) => monitor.network.removeNetdev(id),
+  }),
+  command({
+    name: 'query-rx-filter',
+    doc: 'Which frames the NICs let in; from then on the next change of the filter is told again (NIC_RX_FILTER_CHANGED).',
+    args: { name: { kind: 'string', defaultText: 'all NICs', doc: 'The id of one NIC.' } },
+    run: ({ name }, { monitor }) => rxFilters(monitor.network, name),
+  }),
+  {
+    name: 'announce-self',
+    doc: 'Makes the NICs send who they are (RARP), so that switches learn where they are now.',
+    schema: (builder) => builder.table('AnnounceParameters', announceArguments),
+    run: (args, { monitor }) => {
+      const { interfaces, ...numbers } = args;
+      if (interfaces !== undefined)
+        for (const name of listArgument(args, 'interfaces')) readText('interfaces', name);
+      const { initial, max, rounds, step, id } = readArguments(announceNumbers, numbers);
+      if (rounds < 1 || rounds > 1000) throw outside('rounds', 1, 1000);
+      for (const [option, value] of Object.entries({ initial, max, step })) {
+        if (value > 100_000) throw outside(option, 0, 100_000);
+      }
+      announce(monitor.network, {
+        initialMs: initial,
+        maxMs: max,
+        rounds,
+        stepMs: step,
+        interfaces: interfaces as readonly string[] | undefined,
+        id,
+      });
+    },
+  },
+  {
+    name: 'query-network',
+    doc: 'The whole graph: NICs, netdevs, hubs, filters, who is plugged into whom, and every counter. QEMU has no such command.',
+    schema: (builder) => builder.table('q_empty', {}),
+    run: (args, { monitor }) => {
+      onlyMembers(args, []);
+      return describeNetwork(monitor.network);
+    },
+  },
+];
+
+const milliseconds = (doc: string) => ({ kind: 'uint', bits: 32, required: true, doc }) as const;
+const announceNumbers = {
+  initial: milliseconds('Milliseconds before the second announcement.'),
+  max: milliseconds('The longest wait between two announcements, in milliseconds.'),
+  rounds: { kind: 'uint', bits: 32, required: true, doc: 'How many announcements, 1 to 1000.' },
+  step: milliseconds('By how many milliseconds each wait is longer than the one before.'),
+  id: { kind: 'string', doc: 'A name for this series: a new one of that name takes its place.' },
+} as const;
+const announceArguments = {
+  ...announceNumbers,
+  interfaces: { kind: 'list', defaultText: 'all NICs', doc: 'The ids of the NICs that announce.' },
+} as const;
+
+function readText(name: string, value: unknown): void {
+  if (typeof value === 'string') return;
+  throw new OptionError(`Invalid parameter type for '${name}', expected: string`, { option: name });
+}
+
+function outside(name: string, lowest: number, highest: number): OptionError {
+  return new OptionError(`Parameter '${name}' expects a value between ${lowest} and ${highest}`, {
+    option: name,
+  });
+}
+
+function rxFilters({ devices, netdevs }: Network, name: string | undefined): RxFilterInfo[] {
+  if (name === undefined) return [...devices.values()].map(({ id, nic }) => nic.queryRxFilter(id));
+  const device = devices.get(name);
+  if (device !== undefined) return [device.nic.queryRxFilter(device.id)];
+  if (netdevs.has(name)) throw new OptionError(`net client(${name}) isn't a NIC`);
+  throw new OptionError(`invalid net client name: ${name}`);
+}
