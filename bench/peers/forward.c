@@ -18,6 +18,8 @@ static char slots[BATCH][SLOT];
 static int open_socket(int port, int peer) {
   struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
   int s = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
+  int room = 2 << 20;
+  setsockopt(s, SOL_SOCKET, SO_RCVBUFFORCE, &room, sizeof room);
   if (bind(s, (void *)&a, sizeof a) < 0) exit(1);
   a.sin_port = htons(peer);
   if (peer != 0 && connect(s, (void *)&a, sizeof a) < 0) exit(1);

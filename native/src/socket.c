@@ -109,7 +109,9 @@ int ne_udp_open(ne_context *c, const ne_udp_options *o) {
   int error = 0;
   int flags = NE_F_SOCKET;
   if (o->reuse) error = set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1);
-  if (error == 0 && o->receive_bytes > 0) error = set_int(fd, SOL_SOCKET, SO_RCVBUF, o->receive_bytes);
+  /* The first passes over the system's limit for who may; the second stops at it. */
+  if (error == 0 && o->receive_bytes > 0 && set_int(fd, SOL_SOCKET, SO_RCVBUFFORCE, o->receive_bytes) < 0)
+    error = set_int(fd, SOL_SOCKET, SO_RCVBUF, o->receive_bytes);
   if (error == 0 && o->send_bytes > 0) error = set_int(fd, SOL_SOCKET, SO_SNDBUF, o->send_bytes);
   if (error == 0 && o->local != NULL && bind(fd, &o->local->u.any, o->local->length) < 0) error = -errno;
   if (error == 0 && o->group != NULL) error = join_group(fd, o);

@@ -25,6 +25,7 @@ import type { OpenBackend } from './backend.ts';
 import { DatagramBackend } from './datagram-backend.ts';
 import { DatagramPort, DatagramPortStats, type Encapsulation } from './datagram-port.ts';
 import { needHostIo, resolveHost, type Services, showEndpoint } from './services.ts';
+import { RECEIVE_BUFFER_BYTES } from './udp.ts';
 
 const L2TPV3_PROTOCOL = 115;
 
@@ -125,6 +126,7 @@ function openSocket(config: NetdevConfigOf<'l2tpv3'>, src: string, dst: string, 
         remote: { address: dst, port: config.udp.dstPort },
         family: config.family,
         gro: true,
+        receiveBufferBytes: RECEIVE_BUFFER_BYTES,
       });
     }
     return hostIo.rawIpOpen(config.family, L2TPV3_PROTOCOL, { local: src, remote: dst });

@@ -16,8 +16,17 @@ import { ADDRESS_BYTES, type Endpoint, type Handle, type HostIo } from '../host-
 import type { DatagramPortOptions } from './datagram-port.ts';
 import { opening, retold, showEndpoint } from './services.ts';
 
+/** Asked of the kernel, which gives an ordinary user less: room for what peers send while the guest or netemu is busy. */
+export const RECEIVE_BUFFER_BYTES = 2 << 20;
+
 export function openUnicast(hostIo: HostIo, local: Endpoint, remote: Endpoint): DatagramPortOptions {
-  const options = { local, remote, family: familyOf(remote.address), gro: true };
+  const options = {
+    local,
+    remote,
+    family: familyOf(remote.address),
+    gro: true,
+    receiveBufferBytes: RECEIVE_BUFFER_BYTES,
+  };
   return { receive: opening(`can't bind ip=${local.address} to socket`, () => hostIo.udpOpen(options)) };
 }
 
@@ -34,6 +43,7 @@ export function openGroup(
       local: remote,
       reuseAddress: true,
       gro: true,
+      receiveBufferBytes: RECEIVE_BUFFER_BYTES,
       multicast: { group: group.text, ...(local === undefined ? {} : { interface: local }) },
     }),
   );
