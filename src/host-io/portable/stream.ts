@@ -109,7 +109,9 @@ export class StreamEntry extends Entry {
   reset(): void {
     this.closed = true;
     this.#chunks = [];
-    if (this.#path === null && !this.#socket.connecting) this.#socket.resetAndDestroy();
+    // While a FIN is on its way libuv refuses to reset, and Node would leave the socket open and the loop spinning for good.
+    const resettable = this.#path === null && !this.#socket.connecting && !this.#shut;
+    if (resettable) this.#socket.resetAndDestroy();
     else this.#socket.destroy();
   }
 
