@@ -196,6 +196,26 @@ export async function startGuest(options: GuestOptions): Promise<Guest> {
   const image = join(folder, 'initramfs.cpio');
   const script = typeof options.script === 'string' ? { main: options.script } : options.script;
   writeRunImage(await ensureInitramfs('amd64'), script, options.files ?? {}, image);
+  const args = [
+    '-kernel',
+    kernel.image,
+    '-initrd',
+    image,
+    '-append',
+    `console=ttyS0 panic=-1 ${options.append ?? ''}`.trim(),
+  ];
+  return spawnQemu(options, args, () => rmSync(folder, { recursive: true, force: true }));
+}
+
+/** A machine without a kernel: what its firmware finds to boot, it boots. It has no steps; a reboot ends it. */
+export async function startFirmware(
+  options: Omit<GuestOptions, 'script' | 'host' | 'files' | 'append'>,
+): Promise<Guest> {
+  await prepare([`qemu-${options.qemu}`]);
+  return spawnQemu({ ...options, script: '' }, ['-no-reboot'], () => {});
+}
+
+function spawnQemu(options: GuestOptions, boot: readonly string[], cleanUp: () => void): Guest {
   const memory = `${options.memoryMiB ?? 256}M`;
   const machine = options.sharedMemory
     ? [
@@ -221,17 +241,14 @@ export async function startGuest(options: GuestOptions): Promise<Guest> {
     ],
     ...['-chardev', 'socket,id=console,fd=3', '-serial', 'chardev:console'],
     ...['-chardev', 'stdio,id=steps,signal=off', '-serial', 'chardev:steps'],
-    ...['-kernel', kernel.image, '-initrd', image],
-    ...['-append', `console=ttyS0 panic=-1 ${options.append ?? ''}`.trim()],
+    ...boot,
     ...(options.args ?? []),
   ];
   const command =
     options.qemu === '11.1'
       ? forkyCommand('qemu-system-x86_64', args)
       : { program: 'qemu-system-x86_64', args };
-  return new Guest(command.program, command.args, options, () =>
-    rmSync(folder, { recursive: true, force: true }),
-  );
+  return new Guest(command.program, command.args, options, cleanUp);
 }
 
 /** Boots a guest and waits for its end. */
