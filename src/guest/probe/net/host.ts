@@ -121,14 +121,14 @@ export class IpHost implements LinkReceiver {
         this.linkLocal.start();
       },
     });
-    this.linkLocal = new LinkLocal(this.ipv4, loop, random, {
+    this.linkLocal = new LinkLocal(this.ipv4.arp, loop, random, {
       bound: (address) => {
         this.ipv4.configure(address, LINK_LOCAL_MASK, 0);
         events.linkLocal(address);
       },
       lost: () => this.ipv4.configure(0, 0, 0),
     });
-    this.ipv4.onArp = (arp) => {
+    this.ipv4.arp.onPacket = (arp) => {
       this.linkLocal.arp(arp);
       if (arp.senderIp !== 0 && arp.senderIp === this.dhcp.lease?.address) this.dhcp.conflict();
     };
@@ -160,7 +160,7 @@ export class IpHost implements LinkReceiver {
     this.linkLocal.stop();
     if (!renewed || lease.address !== this.ipv4.address) {
       this.ipv4.configure(lease.address, lease.mask, lease.router);
-      this.ipv4.announce(lease.address);
+      this.ipv4.arp.announce(lease.address);
     }
     if (lease.mtuBytes !== 0) this.interface.setMtu(lease.mtuBytes);
     this.#servers();
@@ -220,7 +220,7 @@ export class IpHost implements LinkReceiver {
         this.ipv4.receive(packet, ethernet.payload, end);
         break;
       case ETHERTYPE_ARP:
-        this.ipv4.receiveArp(bytes, ethernet.payload, end);
+        this.ipv4.arp.receive(bytes, ethernet.payload, end);
         break;
       case ETHERTYPE_IPV6:
         if (isBroadcastMac(bytes, offset)) stats.rxDropUnknownProtocol++;

@@ -1,21 +1,14 @@
 /**
- * IPv4 (RFC 791, RFC 1122) with ARP (RFC 826) and the host's part of ICMP (RFC 792): one address, one router, no options, no fragments (a
+ * IPv4 (RFC 791, RFC 1122) and the host's part of ICMP (RFC 792): one address, one router, no options, no fragments (a
  * fragment is counted and dropped; packets are sent whole with DF). Echo requests to our address are answered; errors about our packets
  * are passed to the transport they quote; a UDP datagram or protocol nobody listens to is answered with an ICMP error, at most
  * ERRORS_PER_SECOND of them.
  */
 
 import type { Loop } from '../../../core/loop.ts';
-import { ARP_BYTES, ARP_OP_REPLY, ARP_OP_REQUEST, ArpPacket, writeArp } from '../../../wire/arp.ts';
-import { copyBytes, equalBytes, putU32be, u32be } from '../../../wire/bytes.ts';
+import { copyBytes, putU32be, u32be } from '../../../wire/bytes.ts';
 import { pseudoSumV4 } from '../../../wire/checksum.ts';
-import {
-  ETH_HEADER_BYTES,
-  ETHERTYPE_ARP,
-  ETHERTYPE_IPV4,
-  isGroupMac,
-  isZeroMac,
-} from '../../../wire/ethernet.ts';
+import { ETH_HEADER_BYTES, ETHERTYPE_IPV4 } from '../../../wire/ethernet.ts';
 import {
   ICMP_ADMIN_PROHIBITED,
   ICMP_ECHO_REPLY,
@@ -33,6 +26,7 @@ import {
 } from '../../../wire/icmp.ts';
 import {
   IP_PROTOCOL_ICMP,
+  IP_PROTOCOL_UDP,
   IPV4_DF,
   IPV4_DST,
   IPV4_HEADER_BYTES,
@@ -41,35 +35,30 @@ import {
   isMulticastIpv4,
   writeIpv4,
 } from '../../../wire/ipv4.ts';
+import { Arp, type ArpHooks } from './arp.ts';
 import type { Interface } from './interface.ts';
-import { type Neighbour, type NeighbourOwner, Neighbours } from './neighbours.ts';
+import type { Neighbour, Neighbours } from './neighbours.ts';
 import type { IpLayer, IpProblem, Packet, Transport } from './packet.ts';
 
 const BROADCAST_MAC = Uint8Array.of(255, 255, 255, 255, 255, 255);
-const ZERO_MAC = new Uint8Array(6);
 const HOP_LIMIT = 64;
 const ERRORS_PER_SECOND = 20;
 
-export interface Ipv4Hooks {
+export interface Ipv4Hooks extends ArpHooks {
   /** The transport of a protocol number, or null. */
   transport(protocol: number): Transport | null;
   /** An echo reply for us. */
   echoReply(packet: Packet, id: number, sequence: number): void;
-  /** All transports hear that the cache gave an address up. */
-  unresolved(remote: Uint8Array): void;
-  /** A MAC that was asked for is known now. */
-  resolved(entry: Neighbour): void;
 }
 
-export class Ipv4 implements IpLayer, NeighbourOwner {
+export class Ipv4 implements IpLayer {
   /** Our address, 0 while there is none; set by `configure`. */
   address = 0;
   mask = 0;
   /** 0: no router. */
   router = 0;
+  readonly arp: Arp;
   readonly neighbours: Neighbours;
-  /** Called for every ARP packet, before it is dealt with: conflict detection (RFC 5227). `mac` is the offset of the sender's. */
-  onArp: ((arp: ArpPacket, bytes: Uint8Array) => void) | null = null;
 
   readonly #interface: Interface;
   readonly #loop: Loop;
@@ -77,7 +66,6 @@ export class Ipv4 implements IpLayer, NeighbourOwner {
   readonly #header = new Ipv4Header();
   readonly #icmp = new IcmpMessage();
   readonly #quoted = new Ipv4Header();
-  readonly #arp = new ArpPacket();
   readonly #local = new Uint8Array(4);
   readonly #hop = new Uint8Array(4);
   readonly #groupMac = Uint8Array.of(1, 0, 0x5e, 0, 0, 0);
@@ -100,7 +88,8 @@ export class Ipv4 implements IpLayer, NeighbourOwner {
     this.#loop = iface.loop;
     this.#hooks = hooks;
     this.#id = random & 0xffff;
-    this.neighbours = new Neighbours(iface.loop, 4, this);
+    this.arp = new Arp(iface, hooks);
+    this.neighbours = this.arp.neighbours;
   }
 
   configure(address: number, mask: number, router: number): void {
@@ -113,7 +102,7 @@ export class Ipv4 implements IpLayer, NeighbourOwner {
     // A /31 or /32 has none (RFC 3021).
     this.#broadcast = address === 0 || mask === 0 || ~mask >>> 0 < 3 ? -1 : this.#self | ~this.#net;
     putU32be(this.#local, 0, this.address);
-    this.neighbours.clear();
+    this.arp.configure(this.address);
   }
 
   get ready(): boolean {
@@ -211,97 +200,6 @@ export class Ipv4 implements IpLayer, NeighbourOwner {
     return this.#via;
   }
 
-  // ARP.
-
-  solicit(entry: Neighbour): void {
-    this.sendArp(
-      ARP_OP_REQUEST,
-      this.address,
-      entry.known ? entry.mac : BROADCAST_MAC,
-      ZERO_MAC,
-      u32be(entry.address, 0),
-    );
-  }
-
-  release(entry: Neighbour, frame: Uint8Array): void {
-    const iface = this.#interface;
-    const at = iface.begin();
-    if (at < 0) return;
-    iface.memory.set(frame, at);
-    copyBytes(iface.memory, at, entry.mac, 0, 6);
-    iface.sendFrame(at, frame.length);
-  }
-
-  resolved(entry: Neighbour): void {
-    this.#hooks.resolved(entry);
-  }
-
-  unresolved(entry: Neighbour, held: number): void {
-    this.#interface.stats.txDropUnresolved += held;
-    if (!entry.known || entry.tries > 0) this.#hooks.unresolved(entry.address);
-  }
-
-  /** Sends an ARP packet; a probe (RFC 5227) has `sender` 0, an announcement sender and target alike. */
-  sendArp(operation: number, sender: number, to: Uint8Array, targetMac: Uint8Array, target: number): void {
-    const iface = this.#interface;
-    const frame = iface.begin();
-    if (frame < 0) return;
-    writeArp(iface.memory, frame + ETH_HEADER_BYTES, operation, iface.mac, 0, sender, targetMac, 0, target);
-    iface.send(frame, to, 0, ETHERTYPE_ARP, ARP_BYTES);
-  }
-
-  /** Asks who has `address` without telling ours (RFC 5227 section 2.1.1). */
-  probeAddress(address: number): void {
-    this.sendArp(ARP_OP_REQUEST, 0, BROADCAST_MAC, ZERO_MAC, address);
-  }
-
-  /** Tells everybody that `address` is ours (RFC 5227 section 2.3). */
-  announce(address: number): void {
-    this.sendArp(ARP_OP_REQUEST, address, BROADCAST_MAC, ZERO_MAC, address);
-  }
-
-  receiveArp(bytes: Uint8Array, offset: number, end: number): void {
-    const arp = this.#arp;
-    const stats = this.#interface.stats;
-    if (
-      !arp.parse(bytes, offset, end) ||
-      isGroupMac(bytes, arp.senderMac) ||
-      isZeroMac(bytes, arp.senderMac)
-    ) {
-      stats.rxDropMalformed++;
-      return;
-    }
-    if (equalBytes(bytes, arp.senderMac, this.#interface.mac, 0, 6)) {
-      stats.rxDropUnexpected++;
-      return;
-    }
-    this.onArp?.(arp, bytes);
-    if (this.address === 0 || arp.senderIp === this.address) return;
-    const forUs = arp.targetIp === this.address;
-    if (arp.senderIp !== 0 && arp.senderIp !== 0xffffffff && !isMulticastIpv4(arp.senderIp)) {
-      putU32be(this.#hop, 0, arp.senderIp);
-      // RFC 826: merge what is known already, add only when the packet is for us.
-      this.neighbours.learn(this.#hop, 0, bytes, arp.senderMac, forUs && arp.operation === ARP_OP_REQUEST);
-    }
-    if (!forUs || arp.operation !== ARP_OP_REQUEST) return;
-    const frame = this.#interface.begin();
-    if (frame < 0) return;
-    const memory = this.#interface.memory;
-    const mac = this.#interface.mac;
-    writeArp(
-      memory,
-      frame + ETH_HEADER_BYTES,
-      ARP_OP_REPLY,
-      mac,
-      0,
-      this.address,
-      bytes,
-      arp.senderMac,
-      arp.senderIp,
-    );
-    this.#interface.send(frame, bytes, arp.senderMac, ETHERTYPE_ARP, ARP_BYTES);
-  }
-
   // Receiving.
 
   /** Checks the packet at `offset` and passes it up. `packet.bytes` and `checksumValid` are set by the caller. */
@@ -318,8 +216,9 @@ export class Ipv4 implements IpLayer, NeighbourOwner {
       return;
     }
     const toGroup = isMulticastIpv4(ip.dst) || this.#isBroadcast(ip.dst | 0);
-    // Without an address everything that reached our MAC may be the DHCP server's answer (RFC 2131 section 4.1).
-    if (!toGroup && this.address !== 0 && ip.dst !== this.address) {
+    // Without an address any datagram that reached our MAC may be the DHCP server's answer (RFC 2131 section 4.1).
+    const unnamed = this.#self === 0 && ip.protocol === IP_PROTOCOL_UDP;
+    if (!toGroup && !unnamed && (ip.dst | 0) !== this.#self) {
       stats.rxDropNotForUs++;
       return;
     }
@@ -423,7 +322,7 @@ export class Ipv4 implements IpLayer, NeighbourOwner {
   }
 
   close(): void {
-    this.neighbours.close();
+    this.arp.close();
   }
 }
 

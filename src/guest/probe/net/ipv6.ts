@@ -1,10 +1,10 @@
 /**
  * IPv6 (RFC 8200) as the probe speaks it: sending with source selection and next hop, receiving, and the host's part of ICMPv6 (RFC 4443). Addresses,
- * routers and neighbours are slaac.ts's and neighbours.ts's business. No fragments (counted and dropped), no extension headers of our own;
+ * routers and neighbours are the business of ndp.ts and slaac.ts. No fragments (counted and dropped), no extension headers of our own;
  * those of others are walked and ignored. Of RFC 6724 source selection two rules are left: same scope, else the newest global address.
  */
 
-import { copyBytes, equalBytes } from '../../../wire/bytes.ts';
+import { copyBytes } from '../../../wire/bytes.ts';
 import { pseudoSumV6 } from '../../../wire/checksum.ts';
 import { ETH_HEADER_BYTES, ETHERTYPE_IPV6 } from '../../../wire/ethernet.ts';
 import {
@@ -33,38 +33,28 @@ import {
   IPV6_SRC,
   Ipv6Header,
   isMulticastIpv6,
-  isUnspecifiedIpv6,
   writeIpv6,
   writeIpv6GroupMac,
 } from '../../../wire/ipv6.ts';
-import {
-  NA_OVERRIDE,
-  NA_SOLICITED,
-  NDP_HOP_LIMIT,
-  NeighborMessage,
-  writeNeighborAdvertisement,
-  writeNeighborSolicitation,
-  writeRouterSolicitation,
-} from '../../../wire/ndp.ts';
-import { parseRouterAdvertisement } from '../../../wire/ra.ts';
+import { NDP_HOP_LIMIT } from '../../../wire/ndp.ts';
 import type { Interface } from './interface.ts';
-import { type Neighbour, type NeighbourOwner, Neighbours } from './neighbours.ts';
+import { type IcmpWriter, Ndp, type NdpHooks } from './ndp.ts';
+import type { Neighbour, Neighbours } from './neighbours.ts';
 import type { IpLayer, IpProblem, Packet, Transport } from './packet.ts';
-import { ALL_NODES, ALL_ROUTERS, Slaac, solicitedNode, UNSPECIFIED } from './slaac.ts';
+import { type Slaac, UNSPECIFIED } from './slaac.ts';
 
 const HOP_LIMIT = 64;
-/** RFC 8200 section 5; a router that tells less is not believed. */
-const IPV6_MTU_MIN_BYTES = 1280;
 const ERRORS_PER_SECOND = 20;
 
-export interface Ipv6Hooks {
+export interface Ipv6Hooks extends NdpHooks {
+  /** The transport of a protocol number, or null. */
   transport(protocol: number): Transport | null;
+  /** An echo reply for us. */
   echoReply(packet: Packet, id: number, sequence: number): void;
-  unresolved(remote: Uint8Array): void;
-  resolved(entry: Neighbour): void;
 }
 
-export class Ipv6 implements IpLayer, NeighbourOwner {
+export class Ipv6 implements IpLayer, IcmpWriter {
+  readonly ndp: Ndp;
   readonly neighbours: Neighbours;
   readonly addresses: Slaac;
 
@@ -72,7 +62,6 @@ export class Ipv6 implements IpLayer, NeighbourOwner {
   readonly #hooks: Ipv6Hooks;
   readonly #header = new Ipv6Header();
   readonly #icmp = new Icmpv6Message();
-  readonly #neighbor = new NeighborMessage();
   readonly #groupMac = new Uint8Array(6);
   readonly #remote = new Uint8Array(IPV6_ADDRESS_BYTES);
   #errorSecond = -1;
@@ -87,14 +76,9 @@ export class Ipv6 implements IpLayer, NeighbourOwner {
   constructor(iface: Interface, hooks: Ipv6Hooks) {
     this.#interface = iface;
     this.#hooks = hooks;
-    this.neighbours = new Neighbours(iface.loop, IPV6_ADDRESS_BYTES, this);
-    this.addresses = new Slaac(iface.loop, iface.mac, {
-      solicitRouters: () => this.#solicitRouters(),
-      probe: (address) => this.#probe(address),
-      mtu: (bytes) => {
-        if (bytes >= IPV6_MTU_MIN_BYTES) iface.setMtu(bytes);
-      },
-    });
+    this.ndp = new Ndp(iface, this, hooks);
+    this.neighbours = this.ndp.neighbours;
+    this.addresses = this.ndp.addresses;
   }
 
   get ready(): boolean {
@@ -187,8 +171,17 @@ export class Ipv6 implements IpLayer, NeighbourOwner {
     return this.addresses.nextHop(remote) === null ? null : this.addresses.sourceFor(remote);
   }
 
-  /** Sends the ICMPv6 message of `length` bytes that lies at `at`, as `#begin` returned it. */
-  #endIcmp(at: number, length: number): void {
+  beginIcmp(
+    to: Uint8Array,
+    toOffset: number,
+    src: Uint8Array | null,
+    hopLimit: number,
+    bytes = this.payloadMaxBytes,
+  ): number {
+    return this.#begin(to, toOffset, IP_PROTOCOL_ICMPV6, src, hopLimit, bytes);
+  }
+
+  endIcmp(at: number, length: number): void {
     const memory = this.#interface.memory;
     // The checksum needs both addresses in place.
     const ip = at - IPV6_HEADER_BYTES;
@@ -200,66 +193,7 @@ export class Ipv6 implements IpLayer, NeighbourOwner {
   /** Writes an echo request's header for `dataBytes` that lie behind it and sends it; begun by `begin`. */
   sendEcho(at: number, type: number, id: number, sequence: number, dataBytes: number): void {
     writeIcmpv6(this.#interface.memory, at, type, 0, ((id << 16) | sequence) >>> 0);
-    this.#endIcmp(at, ICMPV6_HEADER_BYTES + dataBytes);
-  }
-
-  // Neighbour and router discovery.
-
-  solicit(entry: Neighbour): void {
-    const { addresses } = this;
-    const src = addresses.sourceFor(entry.address);
-    if (src === null) return;
-    const to = entry.known ? entry.address : solicitedNode(entry.address);
-    const at = this.#begin(to, 0, IP_PROTOCOL_ICMPV6, src, NDP_HOP_LIMIT, 64);
-    if (at < 0) return;
-    const { memory, mac } = this.#interface;
-    this.#endIcmp(at, writeNeighborSolicitation(memory, at, entry.address, 0, mac));
-  }
-
-  release(entry: Neighbour, frame: Uint8Array): void {
-    const iface = this.#interface;
-    const at = iface.begin();
-    if (at < 0) return;
-    iface.memory.set(frame, at);
-    copyBytes(iface.memory, at, entry.mac, 0, 6);
-    iface.sendFrame(at, frame.length);
-  }
-
-  resolved(entry: Neighbour): void {
-    this.#hooks.resolved(entry);
-  }
-
-  unresolved(entry: Neighbour, held: number): void {
-    this.#interface.stats.txDropUnresolved += held;
-    if (!entry.known || entry.tries > 0) this.#hooks.unresolved(entry.address);
-  }
-
-  #solicitRouters(): void {
-    const at = this.#begin(
-      ALL_ROUTERS,
-      0,
-      IP_PROTOCOL_ICMPV6,
-      this.addresses.linkLocal ?? UNSPECIFIED,
-      NDP_HOP_LIMIT,
-      64,
-    );
-    if (at < 0) return;
-    const mac = this.addresses.linkLocal === null ? null : this.#interface.mac;
-    this.#endIcmp(at, writeRouterSolicitation(this.#interface.memory, at, mac));
-  }
-
-  /** Duplicate address detection (RFC 4862 section 5.4.2): asks for the address from `::`. */
-  #probe(address: Uint8Array): void {
-    const at = this.#begin(solicitedNode(address), 0, IP_PROTOCOL_ICMPV6, UNSPECIFIED, NDP_HOP_LIMIT, 64);
-    if (at < 0) return;
-    this.#endIcmp(at, writeNeighborSolicitation(this.#interface.memory, at, address, 0, null));
-  }
-
-  #advertise(to: Uint8Array, toOffset: number, target: Uint8Array, flags: number): void {
-    const at = this.#begin(to, toOffset, IP_PROTOCOL_ICMPV6, target, NDP_HOP_LIMIT, 64);
-    if (at < 0) return;
-    const { memory, mac } = this.#interface;
-    this.#endIcmp(at, writeNeighborAdvertisement(memory, at, flags, target, 0, mac, 0));
+    this.endIcmp(at, ICMPV6_HEADER_BYTES + dataBytes);
   }
 
   // Receiving.
@@ -300,8 +234,10 @@ export class Ipv6 implements IpLayer, NeighbourOwner {
       return;
     }
     const transport = this.#hooks.transport(ip.protocol);
-    if (transport !== null) transport.receive(packet);
-    else stats.rxDropUnknownProtocol++;
+    if (transport === null) stats.rxDropUnknownProtocol++;
+    // An address that is still being tested takes part in nothing (RFC 4862 section 5.4).
+    else if (!toGroup && !this.addresses.isAssigned(bytes, ip.dst)) stats.rxDropNotForUs++;
+    else transport.receive(packet);
   }
 
   #receiveIcmp(packet: Packet): void {
@@ -325,19 +261,11 @@ export class Ipv6 implements IpLayer, NeighbourOwner {
         break;
       case ICMPV6_NEIGHBOR_SOLICITATION:
       case ICMPV6_NEIGHBOR_ADVERTISEMENT:
-        this.#receiveNeighbor(packet);
+        this.ndp.receiveNeighbor(packet);
         break;
-      case ICMPV6_ROUTER_ADVERTISEMENT: {
-        const ra = parseRouterAdvertisement(bytes, packet.payload, packet.payloadEnd, packet.hopLimit);
-        const src = bytes.slice(packet.src, packet.src + IPV6_ADDRESS_BYTES);
-        if (ra === null || src[0] !== 0xfe || (src[1] & 0xc0) !== 0x80) {
-          stats.rxDropMalformed++;
-          break;
-        }
-        if (ra.routerMac !== null) this.neighbours.learn(src, 0, ra.routerMac, 0, true);
-        this.addresses.advertised(src, ra);
+      case ICMPV6_ROUTER_ADVERTISEMENT:
+        this.ndp.receiveRouter(packet);
         break;
-      }
       case ICMPV6_UNREACHABLE:
       case ICMPV6_PACKET_TOO_BIG:
       case ICMPV6_TIME_EXCEEDED:
@@ -356,56 +284,10 @@ export class Ipv6 implements IpLayer, NeighbourOwner {
     }
     const dataBytes = icmp.payloadEnd - icmp.payload;
     const src = this.addresses.ownAt(packet.bytes, packet.dst);
-    const at = this.#begin(
-      packet.bytes,
-      packet.src,
-      IP_PROTOCOL_ICMPV6,
-      src,
-      HOP_LIMIT,
-      this.payloadMaxBytes,
-    );
+    const at = this.beginIcmp(packet.bytes, packet.src, src, HOP_LIMIT);
     if (at < 0) return;
     copyBytes(this.#interface.memory, at + ICMPV6_HEADER_BYTES, packet.bytes, icmp.payload, dataBytes);
     this.sendEcho(at, ICMPV6_ECHO_REPLY, icmp.id, icmp.sequence, dataBytes);
-  }
-
-  #receiveNeighbor(packet: Packet): void {
-    const { bytes } = packet;
-    const message = this.#neighbor;
-    const fromNobody = isUnspecifiedIpv6(bytes, packet.src);
-    const stats = this.#interface.stats;
-    const bad = !message.parse(bytes, packet.payload, packet.payloadEnd, packet.hopLimit);
-    // RFC 4861 section 7.1.1: from `::` only to a solicited-node group, and without a link address.
-    if (bad || (fromNobody && (!message.isSolicitation || message.linkAddress >= 0 || !packet.toGroup))) {
-      stats.rxDropMalformed++;
-      return;
-    }
-    if (!message.isSolicitation) {
-      if (this.addresses.conflict(bytes, message.target)) return;
-      if (message.linkAddress < 0) return;
-      const known = this.neighbours.find(bytes, message.target);
-      if (known === null) {
-        stats.rxDropUnexpected++;
-        return;
-      }
-      // RFC 4861 section 7.2.5: without override a different MAC for a known address is not taken over.
-      if (known.known && !message.override && !equalBytes(known.mac, 0, bytes, message.linkAddress, 6))
-        return;
-      this.neighbours.learn(bytes, message.target, bytes, message.linkAddress, false);
-      return;
-    }
-    const target = this.addresses.ownAt(bytes, message.target);
-    if (target === null) {
-      // Somebody else tests an address that we are testing too (RFC 4862 section 5.4.3).
-      if (fromNobody) this.addresses.conflict(bytes, message.target);
-      return;
-    }
-    if (fromNobody) {
-      this.#advertise(ALL_NODES, 0, target, NA_OVERRIDE);
-      return;
-    }
-    if (message.linkAddress >= 0) this.neighbours.learn(bytes, packet.src, bytes, message.linkAddress, true);
-    this.#advertise(bytes, packet.src, target, NA_SOLICITED | NA_OVERRIDE);
   }
 
   #receiveError(packet: Packet, icmp: Icmpv6Message): void {
@@ -436,27 +318,19 @@ export class Ipv6 implements IpLayer, NeighbourOwner {
     }
     if (++this.#errors > ERRORS_PER_SECOND) return;
     const src = this.addresses.ownAt(packet.bytes, packet.dst);
-    const at = this.#begin(
-      packet.bytes,
-      packet.src,
-      IP_PROTOCOL_ICMPV6,
-      src,
-      HOP_LIMIT,
-      this.payloadMaxBytes,
-    );
+    const at = this.beginIcmp(packet.bytes, packet.src, src, HOP_LIMIT);
     if (at < 0) return;
     const quoted = packet.payloadEnd - packet.ipOffset;
     const memory = this.#interface.memory;
     const { bytes, ipOffset } = packet;
-    this.#endIcmp(
+    this.endIcmp(
       at,
       writeIcmpv6Error(memory, at, ICMPV6_UNREACHABLE, ICMPV6_PORT_UNREACHABLE, 0, bytes, ipOffset, quoted),
     );
   }
 
   close(): void {
-    this.neighbours.close();
-    this.addresses.close();
+    this.ndp.close();
   }
 }
 

@@ -7,7 +7,7 @@
 import type { Random } from '../../../core/clock.ts';
 import type { Loop, Timer } from '../../../core/loop.ts';
 import { ARP_OP_REQUEST, type ArpPacket } from '../../../wire/arp.ts';
-import type { Ipv4 } from './ipv4.ts';
+import type { Arp } from './arp.ts';
 
 const PROBES = 3;
 const PROBE_MIN_NS = 1e9;
@@ -27,7 +27,7 @@ export class LinkLocal {
   address = 0;
   conflicts = 0;
 
-  readonly #ipv4: Ipv4;
+  readonly #arp: Arp;
   readonly #loop: Loop;
   readonly #random: Random;
   readonly #events: LinkLocalEvents;
@@ -37,8 +37,8 @@ export class LinkLocal {
   #announcements = 0;
   #defendedNs = Number.NEGATIVE_INFINITY;
 
-  constructor(ipv4: Ipv4, loop: Loop, random: Random, events: LinkLocalEvents) {
-    this.#ipv4 = ipv4;
+  constructor(arp: Arp, loop: Loop, random: Random, events: LinkLocalEvents) {
+    this.#arp = arp;
     this.#loop = loop;
     this.#random = random;
     this.#events = events;
@@ -73,7 +73,7 @@ export class LinkLocal {
   #due(): void {
     if (this.#probes < PROBES) {
       this.#probes++;
-      this.#ipv4.probeAddress(this.#candidate);
+      this.#arp.probe(this.#candidate);
       const last = this.#probes === PROBES;
       this.#timer.armIn(last ? ANNOUNCE_WAIT_NS : PROBE_MIN_NS * (1 + this.#random() / 0x1_0000_0000));
       return;
@@ -82,7 +82,7 @@ export class LinkLocal {
       this.address = this.#candidate;
       this.#events.bound(this.address);
     }
-    this.#ipv4.announce(this.address);
+    this.#arp.announce(this.address);
     if (++this.#announcements < ANNOUNCEMENTS) this.#timer.armIn(ANNOUNCE_WAIT_NS);
   }
 
@@ -101,7 +101,7 @@ export class LinkLocal {
     const nowNs = this.#loop.clock.nowNs();
     if (nowNs - this.#defendedNs >= DEFEND_NS) {
       this.#defendedNs = nowNs;
-      this.#ipv4.announce(this.address);
+      this.#arp.announce(this.address);
       return;
     }
     this.conflicts++;
