@@ -8,6 +8,7 @@
  * An interface that is removed while it is open answers EBADFD: the link goes down, the user is told once, and frames are dropped.
  */
 
+import { FACTS } from '../core/pool.ts';
 import { ACCEPT_ALL, ACCEPT_CSUM, ACCEPT_UFO, ACCEPT_USO } from '../core/port.ts';
 import type { HostIo, TapInfo } from '../host-io/host-io.ts';
 import type { BackendContext } from './backend.ts';
@@ -19,6 +20,8 @@ export class TapStats extends FramePortStats {
   txOffloaded = 0;
 }
 
+/** A checksum to complete (bit 0), or any GSO type. */
+const LEFT_TO_DO = 0xff01;
 const EBADFD = 77;
 const ENODEV = 19;
 
@@ -46,12 +49,23 @@ export class TapPort extends FramePort {
     this.hostIo.tapOffloads(this.info.handle, 0);
   }
 
+  protected override unpack(frames: Int32Array, count: number): number {
+    const t = this.context.pool.table;
+    for (let i = 0; i < count; i++) if ((t[frames[i]! + FACTS]! & LEFT_TO_DO) !== 0) this.stats.rxOffloaded++;
+    return super.unpack(frames, count);
+  }
+
   protected read(slots: Int32Array, count: number, spill: Int32Array): number {
     return this.hostIo.readFrames(this.receiveHandle, slots, 0, count, spill);
   }
 
   protected write(frames: Int32Array, from: number, to: number): number {
-    return this.hostIo.writeFrames(this.sendHandle, frames, from, to);
+    const sent = this.hostIo.writeFrames(this.sendHandle, frames, from, to);
+    const t = this.context.pool.table;
+    for (let i = from; i < from + sent; i++) {
+      if ((t[frames[i]! + FACTS]! & LEFT_TO_DO) !== 0) this.stats.txOffloaded++;
+    }
+    return sent;
   }
 
   protected override mend(): boolean {
