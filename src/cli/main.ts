@@ -6,8 +6,10 @@
  */
 
 import { randomBytes } from 'node:crypto';
+import { lookup } from 'node:dns/promises';
 import { readFileSync } from 'node:fs';
 import { nodeBackends } from '../backends/index.ts';
+import { nodeChardevs } from '../chardev/node.ts';
 import {
   CommandLineError,
   type Declaration,
@@ -21,7 +23,8 @@ import { createHostIo } from '../host-io/index.ts';
 import { Network } from '../network/network.ts';
 import { nics } from '../nic/index.ts';
 import { loggerFor } from './log.ts';
-import { expandConfigFiles, StartError, startProgram } from './program.ts';
+import { usesStdio } from './monitors.ts';
+import { expandConfigFiles, type ProgramOutput, StartError, startProgram } from './program.ts';
 import { LiveStatus, statusLines, statusRows } from './status.ts';
 import { packageVersion } from './version.ts';
 
@@ -55,6 +58,8 @@ async function run(declarations: readonly Declaration[]): Promise<number> {
   const hostIo = createHostIo({
     implementation: wanted === 'native' || wanted === 'portable' ? wanted : 'auto',
   });
+  const epochMs = Date.now();
+  const onTerminal = usesStdio(declarations);
   const network = new Network({
     clock: new SystemClock(() => performance.now()),
     random: () => randomBytes(4).readUInt32LE(),
@@ -62,8 +67,14 @@ async function run(declarations: readonly Declaration[]): Promise<number> {
     nics,
     log,
     hostIo,
-    epochMs: Date.now(),
+    epochMs,
     openFile: openFileSink,
+    chardevs: nodeChardevs({
+      input: process.stdin,
+      output: process.stdout,
+      interrupt: () => process.kill(process.pid, 'SIGINT'),
+    }),
+    resolveHost,
   });
   hostIo.drive(network.loop);
 
@@ -77,37 +88,54 @@ async function run(declarations: readonly Declaration[]): Promise<number> {
   ).length;
   let running = 0;
   let allOk = true;
+  stopOnSignals(() => finish(0));
+  // Nothing else may be open (a NIC without a netdev), and yet the program runs until it is told to stop.
+  const keepAlive = setInterval(() => {}, 1 << 30);
   try {
-    const program = await startProgram(network, declarations, {
-      print: (text) => live.print(text),
+    const output: ProgramOutput = {
+      // Standard output belongs to the monitor that speaks there.
+      print: (text) => (onTerminal ? process.stderr.write(`${text}\n`) : live.print(text)),
       warn,
+      quit: () => finish(0),
       done(ok) {
         allOk &&= ok;
         running--;
         if (once > 0 && running <= 0) finish(allOk ? 0 : 1);
       },
-    });
+    };
+    const starting = startProgram(network, declarations, output, { version: packageVersion(), epochMs });
+    // A chardev may wait for its client for ever; a signal ends that as well.
+    const program = await Promise.race([starting, finished]);
+    if (typeof program === 'number') {
+      starting.catch(() => {});
+      return program;
+    }
     running += program.probes.length;
     if (once > 0 && running <= 0) finish(allOk ? 0 : 1);
-    stopOnSignals(() => finish(0));
-    const status = watchStatus(network, live);
+    const status = watchStatus(network, live, !onTerminal);
     const code = await finished;
     status.stop();
+    program.monitor.quit('host-signal');
     program.close();
     return code;
   } finally {
+    clearInterval(keepAlive);
     network.close();
     hostIo.shutdown();
   }
 }
 
-/** Redraws the status twice a second on a terminal. */
-function watchStatus(network: Network, live: LiveStatus): { stop(): void } {
-  if (process.stdout.isTTY !== true) {
-    // Nothing else may be open (a NIC without a netdev), and yet the program runs until it is told to stop.
-    const keepAlive = setInterval(() => {}, 1 << 30);
-    return { stop: () => clearInterval(keepAlive) };
+async function resolveHost(name: string, family: 4 | 6 | undefined): Promise<string> {
+  try {
+    return (await lookup(name, { family: family ?? 0 })).address;
+  } catch {
+    throw new OptionError(`can't resolve host address '${name}'`);
   }
+}
+
+/** Redraws the status twice a second on a terminal that nothing else draws on. */
+function watchStatus(network: Network, live: LiveStatus, mayDraw: boolean): { stop(): void } {
+  if (!mayDraw || process.stdout.isTTY !== true) return { stop() {} };
   let before = statusRows(network);
   let beforeMs = performance.now();
   const timer = setInterval(() => {

@@ -13,6 +13,8 @@ import type { Device, Network } from '../network/network.ts';
 
 export interface RunningProbe {
   readonly device: Device;
+  /** Begins, if it has not: the machine is switched on. */
+  start(): void;
   close(): void;
 }
 
@@ -21,7 +23,7 @@ interface ProbeOutput {
   done(ok: boolean): void;
 }
 
-/** Makes the device on a machine of its own; with a config, a probe guest drives it from now on. Throws like `Network.makeDevice`. */
+/** Makes the device on a machine of its own; with a config, a probe guest drives it, from now on or, while the network stands still, from `start` on. Throws like `Network.makeDevice`. */
 export function startProbe(
   network: Network,
   deviceConfig: DeviceConfig,
@@ -37,7 +39,7 @@ export function startProbe(
     machine.close();
     throw error;
   }
-  if (config === null) return { device, close: () => machine.close() };
+  if (config === null) return { device, start() {}, close: () => machine.close() };
   const guest = ProbeGuest.onNic(machine, device.nic, {
     config,
     loop,
@@ -50,9 +52,16 @@ export function startProbe(
       output.print(`${device.id}: ${ok ? '' : 'failed: '}${detail} (${formatNs(elapsedNs)})`),
     onDone: ({ ok }) => output.done(ok),
   });
-  guest.start();
+  let started = false;
+  const start = (): void => {
+    if (started) return;
+    started = true;
+    guest.start();
+  };
+  if (network.running) start();
   return {
     device,
+    start,
     close() {
       guest.close();
       machine.close();

@@ -2,8 +2,8 @@
  * From declarations to a running program: the network they describe, and a guest for each NIC. What the line asks for and this build
  * cannot do is refused before anything is made.
  *
- * Netdevs are opened in the order of the line, but a hub port after the netdev that it puts on the hub; then filters, then devices with
- * their guests, so that the first frame of a guest finds everything in place.
+ * Character devices come first, for anything may use them. Netdevs are opened in the order of the line, but a hub port after the netdev that it puts on the hub; then filters, then devices with
+ * their guests, so that the first frame of a guest finds everything in place; then monitors.
  */
 
 import { CommandLineError, type Declaration } from '../config/commandline.ts';
@@ -13,7 +13,9 @@ import type { GuestConfig, ProbeConfig } from '../config/guest.ts';
 import type { NetdevConfig } from '../config/netdevs/index.ts';
 import { checkReferences } from '../config/references.ts';
 import { HostIoError, OptionError, UnsupportedError } from '../core/errors.ts';
+import { Monitor } from '../monitor/monitor.ts';
 import type { Network } from '../network/network.ts';
+import { openChardev, startMonitor, wantedChardevs } from './monitors.ts';
 import { type RunningProbe, startProbe } from './probe.ts';
 
 /** A host error or an unsupported request, with the option that asked for it. */
@@ -30,6 +32,8 @@ export class StartError extends Error {
 
 /** What the program's parts tell and ask. */
 export interface ProgramOutput {
+  /** Somebody at a monitor wants it to end. */
+  quit(): void;
   /** One line for people. */
   print(line: string): void;
   warn(line: string): void;
@@ -37,8 +41,16 @@ export interface ProgramOutput {
   done(ok: boolean): void;
 }
 
+/** Facts about the process that its monitors tell. */
+export interface ProgramFacts {
+  readonly version: string;
+  /** Milliseconds since 1970 at the network's clock's zero. */
+  readonly epochMs: number;
+}
+
 export interface Program {
   readonly network: Network;
+  readonly monitor: Monitor;
   readonly probes: readonly RunningProbe[];
   close(): void;
 }
@@ -70,21 +82,49 @@ export async function startProgram(
   network: Network,
   declarations: readonly Declaration[],
   output: ProgramOutput,
+  facts: ProgramFacts,
 ): Promise<Program> {
   for (const warning of checkReferences(declarations)) output.warn(warning);
   const guest = guestOf(declarations);
   for (const declaration of declarations) refuseUnavailable(declaration);
 
   const probes: RunningProbe[] = [];
+  const addDevice = (device: DeviceConfig): RunningProbe => {
+    const probe = startProbe(network, device, probeConfigFor(guest, device), output);
+    probes.push(probe);
+    return probe;
+  };
+  if (declarations.some(({ kind }) => kind === 'stopped')) network.setRunning(false);
+  const monitor = new Monitor({
+    network,
+    ...facts,
+    name: declarations.findLast((declaration) => declaration.kind === 'name')?.name,
+    addDevice: (device) => addDevice(device).device,
+    removeDevice(id) {
+      const at = probes.findIndex(({ device }) => device.id === id);
+      const [probe] = at < 0 ? [] : probes.splice(at, 1);
+      probe?.close();
+      network.removeDevice(id);
+    },
+    guestRuns: (running) => {
+      if (running) for (const probe of probes) probe.start();
+    },
+    quit: () => output.quit(),
+  });
   const program: Program = {
     network,
+    monitor,
     probes,
     close() {
+      monitor.close();
       for (const probe of probes) probe.close();
       network.close();
     },
   };
   try {
+    for (const { declaration, config } of wantedChardevs(declarations)) {
+      await attempt(declaration, async () => await openChardev(network, config, output.warn));
+    }
     for (const [declaration, netdev] of netdevsInOrder(declarations)) {
       await attempt(declaration, async () => {
         await network.openNetdev(netdev);
@@ -97,10 +137,11 @@ export async function startProgram(
     }
     const devices = devicesOf(declarations);
     for (const [declaration, device] of devices) {
-      await attempt(declaration, () => {
-        const probe = startProbe(network, device, probeConfigFor(guest, device), output);
-        if (probe !== null) probes.push(probe);
-      });
+      await attempt(declaration, () => addDevice(device));
+    }
+    for (const declaration of declarations) {
+      if (declaration.kind !== 'monitor') continue;
+      await attempt(declaration, () => startMonitor(monitor, declarations, declaration));
     }
     for (const { backend } of network.netdevs.values())
       for (const line of backend?.notices?.() ?? []) output.print(line);
@@ -163,10 +204,6 @@ function refuseUnavailable(declaration: Declaration): void {
 
 function unavailable(declaration: Declaration): string | undefined {
   switch (declaration.kind) {
-    case 'chardev':
-      return `chardev type '${declaration.chardev.type}'`;
-    case 'monitor':
-      return 'a monitor';
     case 'qtest':
     case 'qtest-log':
       return 'qtest';

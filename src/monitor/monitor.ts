@@ -67,6 +67,7 @@ export class Monitor {
   readonly #stopListening: () => void;
   /** Not since `-S` held the guests back at the start. */
   #hasRun: boolean;
+  #quitting = false;
   #closed = false;
 
   constructor(site: MonitorSite) {
@@ -165,7 +166,8 @@ export class Monitor {
 
   /** Tells everybody, and ends the program. */
   quit(reason: 'host-qmp-quit' | 'host-signal' | 'host-ui'): void {
-    if (this.#closed) return;
+    if (this.#closed || this.#quitting) return;
+    this.#quitting = true;
     this.network.context.emit('SHUTDOWN', { guest: false, reason });
     this.site.quit?.();
   }
