@@ -24,7 +24,7 @@ export class DatagramBackend implements Backend {
   }
 
   close(): void {
-    this.link.close();
+    this.link.detach();
     this.#onClose();
   }
 }

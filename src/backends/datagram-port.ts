@@ -30,6 +30,7 @@ export class DatagramPortStats extends FramePortStats {
 }
 
 export interface DatagramPortOptions {
+  /** 0: none yet, `attach` brings one. */
   readonly receive: Handle;
   /** Equal to `receive` when absent. */
   readonly send?: Handle;
@@ -65,7 +66,7 @@ export class DatagramPort extends FramePort {
     options: DatagramPortOptions,
     stats = new DatagramPortStats(),
   ) {
-    super(name, context, hostIo, options.receive, options.send ?? options.receive);
+    super(name, context, hostIo);
     this.stats = stats;
     this.#remote = options.remote;
     this.#encapsulation = options.encapsulation ?? null;
@@ -75,6 +76,7 @@ export class DatagramPort extends FramePort {
     this.#own = options.ownSource ?? null;
     this.#addresses = options.ownSource && new Uint8Array(MESSAGES * ADDRESS_BYTES);
     this.#reconnect = options.reconnect ?? null;
+    if (options.receive !== 0) this.attach(options.receive, options.send ?? options.receive);
   }
 
   protected read(slots: Int32Array, count: number, spill: Int32Array): number {

@@ -30,6 +30,8 @@ export class FramePortStats {
   rxWaitNoSlot = 0;
   /** Times the peer refused frames. */
   rxRefused = 0;
+  /** Frames that waited for the peer when the descriptor was closed. */
+  rxDropDisconnected = 0;
   /** Errors of the descriptor told to a reader, such as an ICMP answer to something sent. */
   rxHostErrors = 0;
   txFrames = 0;
@@ -66,11 +68,11 @@ export abstract class FramePort implements Client {
   abstract readonly stats: FramePortStats;
   protected readonly context: BackendContext;
   protected readonly hostIo: HostIo;
-  protected readonly receiveHandle: Handle;
-  protected readonly sendHandle: Handle;
+  /** 0: detached, frames to the host are dropped and none come. */
+  protected receiveHandle: Handle = 0;
+  protected sendHandle: Handle = 0;
   /** Frames on their way to the peer; `unpack` fills it. */
   protected batch = new Int32Array(SMALL_SLOTS);
-  protected closed = false;
   /** One spill slot for each slot, or as many as are likely to be used. */
   protected spillEach = true;
 
@@ -81,36 +83,48 @@ export abstract class FramePort implements Client {
   readonly #spill = new Int32Array(SMALL_SLOTS);
   #wanted = FIRST_SLOTS;
   #large = false;
-  #receiveInterest = READABLE;
+  #receiveInterest = 0;
   #sendInterest = 0;
   #writeBlocked = false;
-  #lost = false;
   readonly #starved;
 
-  /** `sendHandle` may be another descriptor than `receiveHandle`; both are this object's to close. */
-  constructor(
-    name: string,
-    context: BackendContext,
-    hostIo: HostIo,
-    receiveHandle: Handle,
-    sendHandle: Handle,
-  ) {
+  constructor(name: string, context: BackendContext, hostIo: HostIo) {
     this.context = context;
     this.hostIo = hostIo;
-    this.receiveHandle = receiveHandle;
-    this.sendHandle = sendHandle;
     this.port = new Port(name, 'backend', this, context);
     this.#starved = context.loop.timer(() => this.#setInterest(READABLE, true));
-    const same = sendHandle === receiveHandle;
-    hostIo.watch(receiveHandle, READABLE, (ready) => {
+  }
+
+  /** Goes to work on descriptors, which are this object's to close from then on; `send` may be another one than `receive`. */
+  attach(receive: Handle, send: Handle): void {
+    this.receiveHandle = receive;
+    this.sendHandle = send;
+    this.#receiveInterest = READABLE;
+    this.#sendInterest = 0;
+    this.#writeBlocked = false;
+    this.hostIo.watch(receive, READABLE, (ready) => {
       if ((ready & WRITABLE) !== 0) this.#writable();
       if ((ready & (READABLE | FAILED | HUNG_UP)) !== 0) this.#readable();
     });
-    if (!same) {
-      hostIo.watch(sendHandle, 0, (ready) => {
+    if (send !== receive) {
+      this.hostIo.watch(send, 0, (ready) => {
         if ((ready & WRITABLE) !== 0) this.#writable();
       });
     }
+  }
+
+  /** Closes the descriptors; frames that wait for the peer are dropped. Harmless when repeated. */
+  detach(): void {
+    const { receiveHandle, sendHandle } = this;
+    if (receiveHandle === 0) return;
+    this.receiveHandle = this.sendHandle = 0;
+    this.#starved.cancel();
+    this.stats.rxDropDisconnected += this.waiting;
+    this.context.pool.releaseAll(this.batch, this.#heldFrom, this.#heldTo);
+    this.#heldFrom = this.#heldTo = 0;
+    this.#writeBlocked = false;
+    this.hostIo.close(receiveHandle);
+    if (sendHandle !== receiveHandle) this.hostIo.close(sendHandle);
   }
 
   /** Reads into slots[0..count), with spill slots beside; returns how many, or a negative errno. */
@@ -146,7 +160,7 @@ export abstract class FramePort implements Client {
   }
 
   #setInterest(bit: number, on: boolean): void {
-    if (this.closed || this.#lost) return;
+    if (this.receiveHandle === 0) return;
     if (bit === READABLE || this.receiveHandle === this.sendHandle) {
       this.#receiveInterest = on ? this.#receiveInterest | bit : this.#receiveInterest & ~bit;
       this.hostIo.setInterest(this.receiveHandle, this.#receiveInterest);
@@ -161,7 +175,7 @@ export abstract class FramePort implements Client {
     const t = pool.table;
     const slots = this.#slots;
     for (let pass = 0; pass < PASSES; pass++) {
-      if (this.closed) return;
+      if (this.receiveHandle === 0) return;
       if (this.#heldTo !== 0) {
         this.#setInterest(READABLE, false);
         return;
@@ -264,7 +278,7 @@ export abstract class FramePort implements Client {
     let at = from;
     let mended = false;
     while (at < to) {
-      const sent = this.closed || this.#lost ? -ERRNO.ENOTCONN : this.write(frames, at, to);
+      const sent = this.sendHandle === 0 ? -ERRNO.ENOTCONN : this.write(frames, at, to);
       if (sent > 0) {
         stats.txFrames += sent;
         pool.releaseAll(frames, at, at + sent);
@@ -304,26 +318,8 @@ export abstract class FramePort implements Client {
     this.port.ready();
   }
 
-  /** The descriptor is told of no more. */
-  protected stopWatching(): void {
-    this.#starved.cancel();
-    this.#receiveInterest = 0;
-    this.hostIo.setInterest(this.receiveHandle, 0);
-    this.#lost = true;
-  }
-
   /** True while the host takes no frames. */
   get blocked(): boolean {
     return this.#writeBlocked;
-  }
-
-  close(): void {
-    if (this.closed) return;
-    this.closed = true;
-    this.#starved.cancel();
-    this.context.pool.releaseAll(this.batch, this.#heldFrom, this.#heldTo);
-    this.#heldFrom = this.#heldTo = 0;
-    this.hostIo.close(this.receiveHandle);
-    if (this.sendHandle !== this.receiveHandle) this.hostIo.close(this.sendHandle);
   }
 }

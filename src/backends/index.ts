@@ -11,6 +11,7 @@ import { socketBackend } from './socket.ts';
 import { streamBackend } from './stream.ts';
 import { tapBackend } from './tap.ts';
 import { openUser } from './user/index.ts';
+import { vdeBackend } from './vde.ts';
 
 export function createBackends(services: Services): BackendTable {
   return {
@@ -21,6 +22,7 @@ export function createBackends(services: Services): BackendTable {
     stream: streamBackend(services),
     dgram: dgramBackend(services),
     l2tpv3: l2tpv3Backend(services),
+    vde: vdeBackend(services),
   };
 }
 

@@ -20,9 +20,8 @@ export interface Services {
   runNow(program: string, args: readonly string[]): number;
   /** Whether there is such a file. */
   exists(path: string): boolean;
-  /** A folder of our own, mode 0700. */
-  makeFolder(prefix: string): string;
-  removeFolder(path: string): void;
+  /** Removes a file; one that is not there is as good. */
+  removeFile(path: string): void;
   /** Sets permissions and, when named, the group of a file. Throws an error whose message names the cause. */
   setAccess(path: string, mode: number, group: string | undefined): void;
   readonly environment: Readonly<Record<string, string | undefined>>;

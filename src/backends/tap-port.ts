@@ -30,9 +30,10 @@ export class TapPort extends FramePort {
   readonly info: TapInfo;
 
   constructor(name: string, context: BackendContext, hostIo: HostIo, info: TapInfo) {
-    super(name, context, hostIo, info.handle, info.handle);
+    super(name, context, hostIo);
     this.info = info;
     this.spillEach = false;
+    this.attach(info.handle, info.handle);
     if (info.vnetHeader) {
       // The offload that kernels before 6.2 lack is asked for once, to know.
       const knowsUso = hostIo.tapOffloads(info.handle, ACCEPT_CSUM | ACCEPT_USO);
@@ -42,7 +43,7 @@ export class TapPort extends FramePort {
   }
 
   peerAcceptsChanged(bits: number): void {
-    if (!this.info.vnetHeader || this.closed) return;
+    if (!this.info.vnetHeader || this.receiveHandle === 0) return;
     for (const less of [0, ACCEPT_USO, ACCEPT_USO | ACCEPT_UFO, ACCEPT_ALL & ~ACCEPT_CSUM]) {
       if (this.hostIo.tapOffloads(this.info.handle, bits & ~less)) return;
     }
@@ -77,9 +78,8 @@ export class TapPort extends FramePort {
   }
 
   protected gone(): void {
-    if (this.closed) return;
     this.context.log.warn({ netdev: this.port.name }, `interface ${this.info.name} is gone`);
     this.port.setCarrier(false);
-    this.stopWatching();
+    this.detach();
   }
 }

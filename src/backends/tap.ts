@@ -44,7 +44,7 @@ export class TapBackend implements Backend {
     if (this.#closed) return;
     this.#closed = true;
     this.#onClose();
-    for (const queue of this.queues) queue.close();
+    for (const queue of this.queues) queue.detach();
   }
 }
 
