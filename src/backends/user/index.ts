@@ -132,6 +132,7 @@ export class UserBackend implements Backend, Client {
       sums: new ChecksumRegion(context.pool.bytes),
       accepts: () => port.peer?.accepts ?? 0,
     };
+    this.tftp = this.#openTftp();
     this.#inner = new InnerServers(this.#site);
     this.tcp = new TcpNat(this.#site, (address, port) => this.#inner.open(address, port));
     this.udp = new UdpNat(this.#site);
@@ -141,7 +142,6 @@ export class UserBackend implements Backend, Client {
     this.dhcp = config.ipv4 === undefined ? null : new DhcpServer(this.#site);
     this.#dhcpv6 = config.ipv6 === undefined ? null : new Dhcpv6Server(this.#site);
     this.#ndp = config.ipv6 === undefined ? null : new Ndp(this.#site);
-    this.tftp = this.#openTftp();
     this.forwards = new HostForwards(this.#site, this.tcp, (guest) => this.#ask(guest));
     try {
       for (const rule of config.hostfwd) this.forwards.add(rule);
