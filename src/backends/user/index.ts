@@ -81,6 +81,8 @@ export interface UserInfo {
 
 /** The first bytes of the gateway's MAC; its IPv4 address follows, as QEMU's users know it. */
 const MAC_PREFIX = [0x52, 0x55];
+/** 10.0.2.2, whose MAC the gateway keeps where there is no IPv4. */
+const MAC_WITHOUT_IPV4 = 0x0a000202;
 
 export class UserBackend implements Backend, Client {
   readonly ports: readonly Port[];
@@ -108,8 +110,8 @@ export class UserBackend implements Backend, Client {
   constructor(id: string, config: UserConfig, context: BackendContext, services: UserServices) {
     if (context.hostIo === null)
       throw new UnsupportedError(`netdev '${id}': user needs host sockets, and there are none here`);
-    const mac = Uint8Array.of(...MAC_PREFIX, 0, 0, 0, 2);
-    if (config.ipv4 !== undefined) putU32be(mac, 2, config.ipv4.host.value);
+    const mac = Uint8Array.of(...MAC_PREFIX, 0, 0, 0, 0);
+    putU32be(mac, 2, config.ipv4?.host.value ?? MAC_WITHOUT_IPV4);
     this.#port = new Port(id, 'backend', this, context);
     this.#port.accepts = ACCEPT_CSUM | ACCEPT_TSO4 | ACCEPT_TSO6 | ACCEPT_ECN;
     this.ports = [this.#port];
