@@ -30,7 +30,13 @@ async function update(): Promise<void> {
     '-mtime',
     '-1',
   ]);
-  if (stdout.trim() === '') await run('apt-get', [...WAIT_FOR_LOCK, 'update'], QUIET);
+  if (stdout.trim() === '') await fetchLists([]);
+}
+
+/** A mirror in the middle of its own update serves lists that do not fit together; apt goes on with those that do, and so do we: what is then missing is told by name. */
+async function fetchLists(options: readonly string[]): Promise<void> {
+  const { status, stderr } = await capture('apt-get', [...WAIT_FOR_LOCK, ...options, 'update'], QUIET);
+  if (status !== 0) console.warn(`apt-get update: ${stderr.trim().split('\n')[0]}`);
 }
 
 /** Installs what is not installed yet. */
@@ -100,6 +106,6 @@ export async function forArchitecture(architecture: string, listsFolder: string)
     ],
   ];
   await run('mkdir', ['-p', join(listsFolder, 'partial')]);
-  await run('apt-get', [...options, 'update'], QUIET);
+  await fetchLists(options);
   return options;
 }

@@ -14,13 +14,15 @@ import type { Duplex } from 'node:stream';
 import { tail } from './command.ts';
 import { forkyCommand } from './forky.ts';
 import { ensureInitramfs, MARK, writeRunImage } from './initramfs.ts';
-import { ensureKernel } from './kernel.ts';
+import { ensureKernel, type KernelName } from './kernel.ts';
 import { prepare } from './prepare.ts';
 
 export type QemuVersion = '7.2' | '11.1';
 
 export interface GuestOptions {
   qemu: QemuVersion;
+  /** amd64 when absent; the 686 image has busybox's programs only. */
+  kernel?: KernelName;
   /** Devices and back-ends; the machine has none but its serial lines. */
   args?: readonly string[];
   /** Step scripts by name, run in this order; a plain string is one step called "main". */
@@ -190,12 +192,13 @@ const WATCHDOG_MS = 120_000;
 
 /** Boots a guest; everything it needs is prepared first. */
 export async function startGuest(options: GuestOptions): Promise<Guest> {
-  await prepare([`qemu-${options.qemu}`, 'initramfs-amd64']);
-  const kernel = await ensureKernel('amd64');
+  const architecture = options.kernel ?? 'amd64';
+  await prepare([`qemu-${options.qemu}`, `initramfs-${architecture}`]);
+  const kernel = await ensureKernel(architecture);
   const folder = mkdtempSync(join(tmpdir(), 'netemu-guest-'));
   const image = join(folder, 'initramfs.cpio');
   const script = typeof options.script === 'string' ? { main: options.script } : options.script;
-  writeRunImage(await ensureInitramfs('amd64'), script, options.files ?? {}, image);
+  writeRunImage(await ensureInitramfs(architecture), script, options.files ?? {}, image);
   const args = [
     '-kernel',
     kernel.image,
