@@ -75,6 +75,9 @@ export class Recorder implements Client {
   }
 }
 
+/** A driver that does not make the pin go low in so many turns never will. */
+const STORM_MAX = 10_000;
+
 export class TestMachine implements DeviceHost {
   readonly clock = new VirtualClock();
   readonly loop = new Loop(this.clock);
@@ -92,6 +95,8 @@ export class TestMachine implements DeviceHost {
   /** Called in the turn after the pin rose, and again while it stays up. */
   onInterrupt: (() => void) | null = null;
   readonly #take: () => void;
+  /** Interrupts taken since the pin was low. */
+  #storm = 0;
 
   constructor(
     options: {
@@ -116,6 +121,7 @@ export class TestMachine implements DeviceHost {
     this.peer = new Recorder(this.link, options.accepts ?? ACCEPT_ALL);
     this.#take = () => {
       if (!this.intx || this.onInterrupt === null) return;
+      if (++this.#storm > STORM_MAX) throw new Error('nobody serves the interrupt: it stays up');
       this.onInterrupt();
       if (this.intx) this.loop.post(this.#take);
     };
@@ -126,6 +132,7 @@ export class TestMachine implements DeviceHost {
       this.interrupts++;
       this.loop.post(this.#take);
     }
+    if (!level) this.#storm = 0;
     this.intx = level;
   }
 
