@@ -296,7 +296,12 @@ export class Network {
     const mac = this.#macs.take(config.mac);
     let nic: Nic;
     try {
-      nic = createNic(this.#nics, config, { host, link: this.context, name: id }, mac);
+      nic = createNic(
+        this.#nics,
+        config,
+        { host, link: this.context, name: id, queues: netdev?.ports.length ?? 1 },
+        mac,
+      );
     } catch (error) {
       this.#macs.release(mac);
       throw error;

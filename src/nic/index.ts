@@ -4,6 +4,7 @@ import type { DeviceConfig, NicModelName } from '../config/devices/index.ts';
 import { UnsupportedError } from '../core/errors.ts';
 import { E1000 } from './e1000/index.ts';
 import type { Nic, NicSite } from './nic.ts';
+import { VirtioNet } from './virtio-net/index.ts';
 
 type MakeNic<K extends NicModelName> = (
   site: NicSite,
@@ -15,6 +16,11 @@ export type NicTable = { readonly [K in NicModelName]?: MakeNic<K> };
 
 export const nics: NicTable = {
   e1000: (site, mac, { initVet, mitigation }) => new E1000(site, { mac, initVet, mitigation }),
+  'virtio-net': (site, mac, config) => {
+    if (config.vhostUser !== undefined)
+      throw new UnsupportedError('vhost-user= is not available in this build of netemu');
+    return new VirtioNet(site, { ...config, mac, ports: site.queues ?? 1 });
+  },
 };
 
 /** `mac`: the permanent address, 6 bytes. Throws UnsupportedError for a model that the table lacks. */

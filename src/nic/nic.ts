@@ -27,4 +27,6 @@ export interface NicSite {
   readonly link: LinkContext;
   /** The port's name, as operators see it. */
   readonly name: string;
+  /** Queues of the netdev that it will be plugged into; absent: 1. */
+  readonly queues?: number;
 }

@@ -130,7 +130,7 @@ export class RxFilter {
     const table = this.#table;
     if ((low & 1) === 0) {
       // Most frames are for the main address: look there first.
-      if (table[0] === low && table[1] === high) return RX_ACCEPT;
+      if (table[0] === low && table[1] === high && !this.noUnicast) return RX_ACCEPT;
       if (this.promiscuous || this.allUnicast) return RX_ACCEPT_INEXACT;
       if (this.noUnicast) return RX_DROP_UNICAST;
       for (let i = 2; i < 2 * this.#used; i += 2)

@@ -3,6 +3,7 @@
 import { UnsupportedError } from '../../core/errors.ts';
 import type { DriverOptions, NicDriver } from './driver.ts';
 import { E1000Driver } from './e1000-driver.ts';
+import { VirtioDriver } from './virtio-driver.ts';
 
 export interface DriverModel {
   /** The model's name in nic/index.ts. */
@@ -14,6 +15,7 @@ export interface DriverModel {
 
 export const DRIVER_MODELS: readonly DriverModel[] = [
   { model: 'e1000', speedText: '1000 Mb/s full duplex', create: (options) => new E1000Driver(options) },
+  { model: 'virtio-net', speedText: 'virtual', create: (options) => new VirtioDriver(options) },
 ];
 
 /** The driver of a model. Throws UnsupportedError when there is none. */

@@ -42,7 +42,8 @@ import {
 } from '../../core/port.ts';
 import { DMA_READ, NOT_BORROWABLE } from '../../pci/guest-memory.ts';
 import { ChainBatch } from '../../virtio/chains.ts';
-import { FAULT_BUFFER_ADDRESS, type VirtQueue } from '../../virtio/queue.ts';
+import { FAULT_BUFFER_ADDRESS } from '../../virtio/faults.ts';
+import type { VirtQueue } from '../../virtio/queue.ts';
 import { fromHex, toHex } from '../../wire/bytes.ts';
 import { VirtioNetHdr, VNET_HDR_F_NEEDS_CSUM, VNET_HDR_GSO_ECN } from '../../wire/virtio-net-hdr.ts';
 import { FRAME_MIN_BYTES, HEADER_BYTES, padFrame } from '../frame-size.ts';
@@ -107,6 +108,8 @@ export class Transmitter implements Lender {
   #epoch = 0;
   readonly #lender: number;
   #running = false;
+  /** The frames are in the port's hands: `stop` leaves them to `#flush`. */
+  #sending = false;
   #blocked = false;
   #resumePosted = false;
   #completePosted = false;
@@ -147,9 +150,11 @@ export class Transmitter implements Lender {
 
   /** Forgets the queue, what waits and what is lent. */
   stop(): void {
-    this.#net.pool.releaseAll(this.#frames, this.#from, this.#to);
-    this.#from = 0;
-    this.#to = 0;
+    if (!this.#sending) {
+      this.#net.pool.releaseAll(this.#frames, this.#from, this.#to);
+      this.#from = 0;
+      this.#to = 0;
+    }
     this.#epoch = (this.#epoch + 1) & 0x7fff;
     this.#orderHead = 0;
     this.#orderTail = 0;
@@ -464,10 +469,18 @@ export class Transmitter implements Lender {
       this.#net.pool.releaseAll(this.#frames, from, to);
       this.#from = to;
     } else {
-      const taken = port.send(this.#frames, from, to);
-      // Sending may have led to a reset, which forgot all of this.
+      this.#sending = true;
+      let taken = 0;
+      try {
+        taken = port.send(this.#frames, from, to);
+      } finally {
+        this.#sending = false;
+      }
       if (epoch !== this.#epoch) {
-        if (taken < to - from) this.#blocked = false;
+        // Sending led to a reset, which wants all of this forgotten.
+        this.#net.pool.releaseAll(this.#frames, from + taken, to);
+        this.#from = 0;
+        this.#to = 0;
         return false;
       }
       this.#from = from + taken;
@@ -519,6 +532,8 @@ export class Transmitter implements Lender {
   }
 
   #use(queue: VirtQueue, id: number, slots: number): void {
+    // A device that may not do DMA any more writes nothing back.
+    if (!this.#net.live) return;
     queue.push(this.#net.memory, id, slots, 0);
     this.#pushed++;
   }
