@@ -6,6 +6,7 @@
  * their guests, so that the first frame of a guest finds everything in place; then monitors.
  */
 
+import { readFileSync } from 'node:fs';
 import { CommandLineError, type Declaration } from '../config/commandline.ts';
 import { parseConfigFile } from '../config/config-file.ts';
 import type { DeviceConfig } from '../config/devices/index.ts';
@@ -17,6 +18,7 @@ import { Monitor } from '../monitor/monitor.ts';
 import type { Network } from '../network/network.ts';
 import { openChardev, startMonitor, wantedChardevs } from './monitors.ts';
 import { type RunningProbe, startProbe } from './probe.ts';
+import { type RunningServer, startVfioUser } from './vfio-user.ts';
 
 /** A host error or an unsupported request, with the option that asked for it. */
 export class StartError extends Error {
@@ -89,10 +91,22 @@ export async function startProgram(
   for (const declaration of declarations) refuseUnavailable(declaration);
 
   const probes: RunningProbe[] = [];
-  const addDevice = (device: DeviceConfig): RunningProbe => {
-    const probe = startProbe(network, device, probeConfigFor(guest, device), output);
-    probes.push(probe);
-    return probe;
+  const servers: RunningServer[] = [];
+  const addDevice = (device: DeviceConfig): RunningProbe | RunningServer => {
+    const rom = device.romfile === undefined ? undefined : readRom(device.romfile);
+    const make = (): RunningProbe | RunningServer => {
+      if (device.vfioUser !== undefined) {
+        const server = startVfioUser(network, device, device.vfioUser, (line) => output.print(line));
+        servers.push(server);
+        return server;
+      }
+      const probe = startProbe(network, device, probeConfigFor(guest, device), output);
+      probes.push(probe);
+      return probe;
+    };
+    const made = make();
+    if (rom !== undefined) made.device.nic.setRom(rom);
+    return made;
   };
   if (declarations.some(({ kind }) => kind === 'stopped')) network.setRunning(false);
   const monitor = new Monitor({
@@ -101,9 +115,11 @@ export async function startProgram(
     name: declarations.findLast((declaration) => declaration.kind === 'name')?.name,
     addDevice: (device) => addDevice(device).device,
     removeDevice(id) {
-      const at = probes.findIndex(({ device }) => device.id === id);
-      const [probe] = at < 0 ? [] : probes.splice(at, 1);
-      probe?.close();
+      for (const list of [probes, servers]) {
+        const at = list.findIndex(({ device }) => device.id === id);
+        const [gone] = at < 0 ? [] : list.splice(at, 1);
+        gone?.close();
+      }
       network.removeDevice(id);
     },
     guestRuns: (running) => {
@@ -117,7 +133,7 @@ export async function startProgram(
     probes,
     close() {
       monitor.close();
-      for (const probe of probes) probe.close();
+      for (const guest of [...probes, ...servers]) guest.close();
       network.close();
     },
   };
@@ -165,6 +181,24 @@ async function attempt(declaration: Declaration, act: () => unknown): Promise<vo
     throw error;
   }
 }
+
+/** An option ROM, at most as large as its address register can tell. Throws HostIoError or OptionError. */
+function readRom(path: string): Uint8Array {
+  let bytes: Uint8Array;
+  try {
+    bytes = readFileSync(path);
+  } catch (error) {
+    const { code = 'EIO', syscall = 'open' } = error as NodeJS.ErrnoException;
+    throw new HostIoError(syscall, code, `failed to find romfile "${path}"`);
+  }
+  if (bytes.length === 0) throw new OptionError(`romfile "${path}" is empty`, { option: 'romfile' });
+  if (bytes.length > ROM_LIMIT_BYTES) {
+    throw new OptionError(`romfile "${path}" too large (size cannot exceed 16 MB)`, { option: 'romfile' });
+  }
+  return bytes;
+}
+
+const ROM_LIMIT_BYTES = 1 << 24;
 
 const DEFAULT_PROBE: ProbeConfig = {
   type: 'probe',
@@ -215,8 +249,6 @@ function unavailable(declaration: Declaration): string | undefined {
       const { type } = declaration.guest;
       return type === 'v86' || type === 'qtest' ? `guest type '${type}'` : undefined;
     }
-    case 'device':
-      return declaration.device.vfioUser === undefined ? undefined : 'vfio-user';
     default:
       return undefined;
   }

@@ -46,10 +46,12 @@ export class VfioUserServer {
   #session: Session | null = null;
   #closed = false;
 
-  /** Listens at once; throws HostIoError when the path cannot be had. */
+  /** Listens at once. Throws HostIoError when the path cannot be had, UnsupportedError when the host I/O is not the native one. */
   constructor(options: VfioUserServerOptions) {
     this.#options = options;
     this.path = options.path;
+    // A host I/O without descriptors says so here, and not to the first client.
+    options.hostIo.close(options.hostIo.eventFd());
     this.#listener = options.hostIo.unixListen(options.path);
     options.hostIo.watch(this.#listener, READABLE, () => this.#accept());
   }
