@@ -8,7 +8,12 @@
  *                                     │     ├▶ UDP ─▶ DHCP, TFTP … ── dhcp.ts, tftp.ts, dhcpv6.ts
  *                                     │     │       └▶ outside ────── udp-nat.ts, hostfwd.ts
  *                                     │     └▶ TCP ────────────────── tcp-nat.ts over src/tcp
- *     end of the batch: engines flush, one send call per flow, one batch back through outbox.ts
+ *     end of the batch: datagrams leave, one send call per flow
+ *     end of the loop's turn: TCP hands on what came, one send call and one acknowledgement per flow, one batch back through outbox.ts
+ *
+ * TCP waits for the turn's end because a tap hands over a few frames at a time, and each acknowledgement written to it makes the guest's kernel
+ * send the next frame then and there: answered one by one, a stream never gets past one frame a round. Measured with a tap in a
+ * namespace, MTU 1500, one stream up: 0.91 s of CPU per GB with an acknowledgement per batch, 0.44 with one per turn.
  *
  * Frames of the guest are always taken: TCP has windows, datagrams are dropped where there is no room, each drop is counted. Frames to
  * the guest wait in outbox.ts at most. What a guest sends can make us send, open sockets and allocate slots only within the bounds named
@@ -106,6 +111,13 @@ export class UserBackend implements Backend, Client {
   readonly #ip6 = new Ipv6Header();
   readonly #udpHeader = new UdpHeader();
   #closed = false;
+  #posted = false;
+  readonly #burstEnd = (): void => {
+    this.#posted = false;
+    this.#outbox.begin();
+    this.tcp.stack.flush();
+    this.#outbox.end();
+  };
 
   constructor(id: string, config: UserConfig, context: BackendContext, services: UserServices) {
     if (context.hostIo === null)
@@ -180,12 +192,13 @@ export class UserBackend implements Backend, Client {
 
   receive(frames: Int32Array, from: number, to: number): number {
     const { stats } = this;
-    this.#outbox.begin();
     stats.txFrames += to - from;
     for (let i = from; i < to; i++) this.#input(frames[i]);
     this.udp.flush();
-    this.tcp.stack.flush();
-    this.#outbox.end();
+    if (!this.#posted) {
+      this.#posted = true;
+      this.#site.loop.post(this.#burstEnd);
+    }
     return to - from;
   }
 
