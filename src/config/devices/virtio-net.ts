@@ -88,6 +88,13 @@ export const virtioNetOptions = defineOptions({
     doc: 'GUEST_ANNOUNCE: the driver announces itself when asked.',
   },
   mq: { kind: 'bool', default: false, doc: 'MQ: the driver may use all queue pairs of the netdev.' },
+  queues: {
+    kind: 'uint',
+    bits: 16,
+    beyond: true,
+    defaultText: 'as many as the netdev has',
+    doc: 'Queue pairs that a driver may use with mq=on or rss=on.',
+  },
   rss: {
     kind: 'bool',
     default: false,
@@ -165,6 +172,9 @@ export const virtioNetOptions = defineOptions({
   },
 });
 
+/** Two queues each, and the control queue, are within what a PCI device may have vectors for. */
+const QUEUE_PAIRS_MAX = 256;
+
 type Options = OptionsOf<typeof virtioNetOptions>;
 
 /** One per feature bit, named as the option is. */
@@ -178,6 +188,8 @@ export type VirtioNetFeature = {
 
 export interface VirtioNetProperties {
   readonly features: ReadonlySet<VirtioNetFeature>;
+  /** undefined: one for each queue of the netdev. */
+  readonly queuePairs: number | undefined;
   readonly rxQueueSize: number;
   readonly txQueueSize: number;
   /** undefined: as many as the queues need. */
@@ -205,10 +217,15 @@ export function resolveVirtioNet(
     throw new OptionError("'duplex' must be 'half' or 'full'", { option: 'duplex' });
   }
   if (o.host_mtu !== 0 && o.host_mtu < 68) throw expects('host_mtu', 'a number of bytes from 68');
+  const { queues } = o;
+  if (queues !== undefined && (queues < 1 || queues > QUEUE_PAIRS_MAX)) {
+    throw expects('queues', `a number from 1 to ${QUEUE_PAIRS_MAX}`);
+  }
   const vectors = o.vectors;
   if (vectors !== undefined && vectors > 2048) throw propertyBadValue(qomType, 'vectors', String(vectors));
   return {
     features: featuresOf(o),
+    queuePairs: queues,
     rxQueueSize: o.rx_queue_size,
     txQueueSize: o.tx_queue_size,
     vectors,

@@ -66,7 +66,7 @@ export interface VirtioNetOptions {
   readonly legacy?: boolean;
   readonly modern?: boolean;
   /** Queue pairs that a driver may use with MQ or RSS; default: one for each port. */
-  readonly queuePairs?: number;
+  readonly queuePairs?: number | undefined;
   /** Ports, one for each queue of the netdev; default 1. */
   readonly ports?: number;
   readonly rxQueueSize?: number;
