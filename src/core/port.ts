@@ -297,7 +297,8 @@ export class Port {
 
   /** Frames for this port's client that a stage hands on, within an offer or long after it. */
   #deliver(frames: Int32Array, from: number, to: number): number {
-    const sender = this.peer!;
+    const sender = this.peer;
+    if (sender === null) return this.#drop(frames, from, to);
     const state = this.#state | sender.#state;
     if (state !== 0) return state === HELD ? 0 : sender.#drop(frames, from, to);
     if (this.#entered) {

@@ -379,6 +379,8 @@ export class Network {
     const filter = createFilter(config, {
       ...this.context,
       epochMs: this.#epochMs,
+      random: this.context.random,
+      chardev: (id) => this.chardevs.get(id),
       openFile: (path) => this.#openFile(this.chardevs.fds.resolvePath(path)),
     });
     chain.insert(filter, 'filter' in position ? { id: position.filter, insert: position.at } : position.at);
@@ -405,6 +407,7 @@ export class Network {
     this.objects.set(id, { ...object, config: changed });
     if (status === undefined || !('status' in changed)) return;
     filter.active = changed.status === 'on';
+    if (!filter.active) filter.flush?.();
     for (const netdev of this.netdevs.values())
       if (netdev.chain.filters.includes(filter)) netdev.chain.route();
   }

@@ -67,7 +67,15 @@ export class TestMonitor {
 
   addDevice(config: DeviceConfig) {
     const { loop, pool, context } = this.network;
-    const machine = new ProbeMachine({ loop, pool, random: context.random, log: context.log });
+    const machine = new ProbeMachine({
+      loop,
+      pool,
+      random: context.random,
+      log: context.log,
+      ramBytes: 1 << 16,
+      smallBuffers: 4,
+      largeBuffers: 1,
+    });
     try {
       const device = this.network.makeDevice(config, machine);
       this.machines.set(device.id, machine);

@@ -23,6 +23,8 @@ export interface Filter {
   readonly changeable?: readonly string[];
   /** Goes on with other options; of the same type, and different only in what is changeable. */
   change?(config: ObjectConfig): void;
+  /** Hands on what it holds, as far as it is taken: `status=off`. Absent: it holds nothing. */
+  flush?(): void;
   /** Lets go of whatever it holds. The stages are out of the chain by then. */
   close(): void;
 }
@@ -32,9 +34,13 @@ export abstract class PassingStage implements Stage {
   next: Sink = CLOSED;
   previous: { peerReady(): void } = CLOSED;
 
+  /** Told first when the far end takes frames again. */
+  onReady: (() => void) | null = null;
+
   abstract receive(frames: Int32Array, from: number, to: number): number;
 
   peerReady(): void {
+    this.onReady?.();
     this.previous.peerReady();
   }
 }

@@ -1,10 +1,15 @@
 /** THE TABLE of filters: which `--object filter-…` types can be made, from their checked options. */
 
+import type { Chardev } from '../../chardev/chardev.ts';
 import type { ObjectConfig, ObjectTypeName } from '../../config/objects/index.ts';
-import { UnsupportedError } from '../../core/errors.ts';
+import type { Random } from '../../core/clock.ts';
+import { OptionError, UnsupportedError } from '../../core/errors.ts';
 import type { LinkContext } from '../../core/port.ts';
+import { BufferFilter } from './buffer.ts';
 import { type ByteSink, DumpFilter } from './dump.ts';
 import type { Filter } from './filter.ts';
+import { NetemFilter } from './netem.ts';
+import { MirrorFilter, RedirectorFilter } from './redirect.ts';
 
 export type FilterConfig = Extract<ObjectConfig, { readonly netdev: string }>;
 type FilterConfigOf<K extends ObjectTypeName> = Extract<FilterConfig, { readonly type: K }>;
@@ -15,6 +20,9 @@ export interface FilterContext extends LinkContext {
   readonly epochMs: number;
   /** Makes (or empties) a file; throws HostIoError, or UnsupportedError where there are no files. */
   readonly openFile: (path: string) => ByteSink;
+  readonly random: Random;
+  /** A character device by its id. */
+  readonly chardev: (id: string) => Chardev | undefined;
 }
 
 type MakeFilter<K extends ObjectTypeName> = (config: FilterConfigOf<K>, context: FilterContext) => Filter;
@@ -33,7 +41,36 @@ const filters: { readonly [K in FilterConfig['type']]?: MakeFilter<K> } = {
       context,
       context.openFile(config.file),
     ),
+  'filter-buffer': (config, context) =>
+    new BufferFilter({ id: config.id, direction: config.queue, intervalNs: config.intervalNs }, context),
+  'filter-mirror': (config, context) =>
+    new MirrorFilter(
+      { id: config.id, direction: config.queue, vnetHdr: config.vnetHdr },
+      context,
+      chardevFor(config.outdev, '', context),
+    ),
+  'filter-redirector': (config, context) => {
+    const { id, queue: direction, vnetHdr, indev, outdev } = config;
+    return new RedirectorFilter(
+      { id, direction, vnetHdr },
+      context,
+      indev === undefined ? undefined : chardevFor(indev, 'IN ', context),
+      outdev === undefined ? undefined : chardevFor(outdev, 'OUT ', context),
+    );
+  },
+  'filter-netem': (config, context) =>
+    new NetemFilter({ id: config.id, direction: config.queue }, config, context, context.random),
 };
+
+/** A free chardev. Throws OptionError in QEMU's words. */
+function chardevFor(id: string, which: string, context: FilterContext): Chardev {
+  const chardev = context.chardev(id);
+  if (chardev === undefined) {
+    throw new OptionError(`${which}Device '${id}' not found`, { qmpClass: 'DeviceNotFound' });
+  }
+  if (chardev.busy) throw new OptionError(`Device '${id}' is in use`);
+  return chardev;
+}
 
 export function isFilter(config: ObjectConfig): config is FilterConfig {
   return 'netdev' in config;

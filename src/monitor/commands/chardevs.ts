@@ -2,9 +2,10 @@
 
 import { failedToAdd } from '../../chardev/index.ts';
 import { RingbufChardev } from '../../chardev/memory.ts';
-import { readChardev } from '../../config/chardevs.ts';
+import { type ChardevConfig, chardevTypes, readChardev } from '../../config/chardevs.ts';
 import { addChardevSchema } from '../../config/introspect.ts';
-import { isIdentifier } from '../../config/kinds.ts';
+import { isJsonObject, type JsonObject } from '../../config/json.ts';
+import { doesNotAccept, isIdentifier } from '../../config/kinds.ts';
 import { OptionError } from '../../core/errors.ts';
 import type { Network } from '../../network/network.ts';
 import {
@@ -30,7 +31,7 @@ export const chardevCommands: readonly Command[] = [
     doc: 'Makes a character device. A server does not wait for its client here.',
     schema: addChardevSchema,
     run: async (args, { monitor }) => {
-      const config = readChardev(args);
+      const config = readConfig(args);
       if (!isIdentifier(config.id))
         throw new OptionError("Parameter 'id' expects an identifier", { option: 'id' });
       const { chardevs } = monitor.network;
@@ -116,6 +117,24 @@ export const chardevCommands: readonly Command[] = [
   },
 ];
 
+/** Reads the nested form, whose type is a member of its own, with QEMU's sentences for it. */
+function readConfig(args: JsonObject): ChardevConfig {
+  const { id: name, backend } = args;
+  if (isJsonObject(backend)) {
+    const { type } = backend;
+    if (typeof type === 'string' && !Object.hasOwn(chardevTypes, type)) {
+      throw doesNotAccept('type', type, Object.keys(chardevTypes));
+    }
+  }
+  try {
+    return readChardev(args);
+  } catch (error) {
+    // What the options mean together is found out when the chardev is made.
+    const together = error instanceof OptionError && !/arameter/.test(error.message);
+    throw together && typeof name === 'string' ? failedToAdd(name, error) : error;
+  }
+}
+
 const yankInstance = {
   type: { kind: 'enum', values: ['chardev', 'netdev'], required: true, doc: 'What kind of thing it is.' },
   id: { kind: 'string', required: true, doc: 'Its id.' },
@@ -139,7 +158,7 @@ function ringbuf(network: Network, name: string): RingbufChardev {
   const chardev = network.chardevs.get(name);
   if (chardev === undefined) throw new OptionError(`Device '${name}' not found`, { option: 'device' });
   if (!(chardev instanceof RingbufChardev)) {
-    throw new OptionError(`'${name}' is not a ringbuf device`, { option: 'device' });
+    throw new OptionError(`${name} is not a ringbuf device`, { option: 'device' });
   }
   return chardev;
 }

@@ -27,7 +27,7 @@ export const introspectionCommands: readonly Command[] = [
       if (option === undefined) return all;
       const found = all.filter((one) => one.option === option);
       if (found.length === 0) {
-        throw new OptionError(`Invalid parameter '${option}'`, { option: 'option' });
+        throw new OptionError(`invalid option name: ${option}`, { option: 'option' });
       }
       return found;
     },

@@ -1,0 +1,30 @@
+/** fixtures/qmp: conversations with a fresh monitor each, request by request. test/peers/qmp.test.ts holds QEMU to the same files. */
+
+import { readdirSync, readFileSync } from 'node:fs';
+import { describe, expect, it } from 'vitest';
+import { TestMonitor } from './lib.ts';
+
+interface Fixture {
+  readonly about: string;
+  readonly steps: readonly { readonly send: unknown; readonly reply: object }[];
+}
+
+const FOLDER = new URL('../../fixtures/qmp/', import.meta.url);
+
+describe('QMP conversations', () => {
+  for (const file of readdirSync(FOLDER).sort()) {
+    const { about, steps } = JSON.parse(readFileSync(new URL(file, FOLDER), 'utf8')) as Fixture;
+    it(`${file}: ${about}`, async () => {
+      const test = new TestMonitor();
+      const client = await test.client(false);
+      await client.next();
+      await client.ask({ execute: 'qmp_capabilities', arguments: { enable: ['oob'] } });
+      for (const { send, reply } of steps) {
+        client.send(`${JSON.stringify(send)}\n`);
+        const replies = (await client.messages()).filter((message) => !('event' in message));
+        expect(replies, JSON.stringify(send)).toEqual([reply]);
+      }
+      await test.close();
+    });
+  }
+});
