@@ -23,10 +23,14 @@ node_modules/.installed: package.json package-lock.json
 	npm ci --ignore-scripts --no-audit --no-fund
 	touch $@
 
-test: build peers ## Everything: unit, conformance, and the real programs of test/peers
+# Raw IP and ping sockets of the portable host I/O; without it they say that they need it.
+node_modules/raw-socket/build/Release/raw.node: node_modules/.installed
+	-npm rebuild raw-socket --foreground-scripts
+
+test: build peers node_modules/raw-socket/build/Release/raw.node ## Everything: unit, conformance, and the real programs of test/peers
 	$(NODE) --import tsx test/run.ts unit peers
 
-test-unit: build ## Tests that need nothing but this checkout
+test-unit: build node_modules/raw-socket/build/Release/raw.node ## Tests that need nothing but this checkout
 	$(NODE) --import tsx test/run.ts unit
 
 test-peers: build peers ## Tests against QEMU, Linux drivers, tshark, Chromium and the like
