@@ -46,6 +46,8 @@ const IDLE_NS = 60e9;
 const IDLE_DNS_NS = 10e9;
 /** When to look again for a slot. */
 const PARK_NS = 5e6;
+/** Datagrams of a flow that wait for the end of the turn at most: as many as one UDP_SEGMENT call takes. */
+const PENDING_MAX = 64;
 const BATCH = 32;
 const BATCH_LARGE = 16;
 /** With fewer large slots than this free, they are left to TCP and to reassembly. */
@@ -158,6 +160,10 @@ export class UdpNat {
     }
     flow.fromGuestBytes += length;
     flow.pending.push(cut);
+    if (flow.pending.length >= PENDING_MAX) {
+      this.#send(flow, this.#site.loop.clock.nowNs());
+      return;
+    }
     if (!flow.touched) {
       flow.touched = true;
       this.#touched.push(flow);
@@ -316,7 +322,7 @@ export class UdpNat {
     this.#timer.arm(nextNs);
   }
 
-  /** The end of the guest's burst: each flow's datagrams go out in one call. */
+  /** The end of the turn: each flow's datagrams go out in one call. */
   flush(): void {
     const touched = this.#touched;
     if (touched.length === 0) return;

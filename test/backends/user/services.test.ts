@@ -334,6 +334,7 @@ describe('UDP', () => {
     );
     const frames = Int32Array.from(burst, (b) => w.context.pool.from(b));
     w.guest.port.send(frames, 0, 20);
+    w.run();
     const socket = w.host.latest;
     expect(w.host.all.length).toBe(1);
     expect(socket.remote).toEqual({ address: '192.0.2.9', port: 443 });
