@@ -7,7 +7,7 @@
 
 import { OptionError } from '../../core/errors.ts';
 import { MAX_FRAME_BYTES } from '../../core/pool.ts';
-import { EEPROM_WORDS } from './eeprom.ts';
+import { EEPROM_SHIFT_FIELDS, EEPROM_WORDS } from '../eeprom-93c46.ts';
 
 /** A frame that waits in the transmitter. */
 export interface SavedFrame {
@@ -43,7 +43,6 @@ export interface E1000State {
 }
 
 const CONTEXT_FIELDS = 10;
-const EEPROM_SHIFT_FIELDS = 9;
 const PHY_REGISTERS = 32;
 const INTERRUPT_FIELDS = 5;
 const FACT_WORDS = 5;
