@@ -11,7 +11,11 @@ import { testContext } from '../lib/context.ts';
 const BARE = 2048;
 
 /** A host whose one stream gives these bytes, at most as many at a time as `cuts` say in turn. */
-function streamOf(pool: ReturnType<typeof testContext>['pool'], bytes: Uint8Array, cuts: readonly number[]): HostIo {
+function streamOf(
+  pool: ReturnType<typeof testContext>['pool'],
+  bytes: Uint8Array,
+  cuts: readonly number[],
+): HostIo {
   let at = 0;
   let turn = 0;
   return {
@@ -57,7 +61,11 @@ function naive(bytes: Uint8Array): { frames: Uint8Array[]; bad: boolean; midFram
 }
 
 /** What the reader finds; `limit` frames are taken at a time and kept until the end. */
-function read(bytes: Uint8Array, cuts: readonly number[], limit: number): { frames: Uint8Array[]; bad: boolean; midFrame: boolean } {
+function read(
+  bytes: Uint8Array,
+  cuts: readonly number[],
+  limit: number,
+): { frames: Uint8Array[]; bad: boolean; midFrame: boolean } {
   const context = testContext({ bareRecords: BARE, largeSlots: 32 });
   const { pool } = context;
   const reader = new FrameReader(pool);
@@ -88,42 +96,64 @@ function read(bytes: Uint8Array, cuts: readonly number[], limit: number): { fram
 }
 
 const frame = fc
-  .oneof(fc.integer({ min: 0, max: 300 }), fc.integer({ min: 1500, max: 2500 }), fc.integer({ min: 60_000, max: 69_632 }))
+  .oneof(
+    fc.integer({ min: 0, max: 300 }),
+    fc.integer({ min: 1500, max: 2500 }),
+    fc.integer({ min: 60_000, max: 69_632 }),
+  )
   .map((length) => Uint8Array.from({ length }, (_, i) => (i * 7 + length) & 0xff));
-const cuts = fc.array(fc.oneof(fc.integer({ min: 1, max: 8 }), fc.integer({ min: 190, max: 210 }), fc.integer({ min: 500, max: 80_000 })), {
-  minLength: 1,
-  maxLength: 12,
-});
+const cuts = fc.array(
+  fc.oneof(
+    fc.integer({ min: 1, max: 8 }),
+    fc.integer({ min: 190, max: 210 }),
+    fc.integer({ min: 500, max: 80_000 }),
+  ),
+  {
+    minLength: 1,
+    maxLength: 12,
+  },
+);
 
 describe('frames out of a stream', () => {
   it('are the twin’s, however the stream is cut', () => {
     fc.assert(
-      fc.property(fc.array(frame, { maxLength: 12 }), cuts, fc.integer({ min: 1, max: 64 }), (frames, cut, limit) => {
-        // Bytes one at a time make thousands of reads: only for short streams.
-        const bytes = framed(frames);
-        const usable = bytes.length > 20_000 ? cut.map((length) => Math.max(length, 500)) : cut;
-        const result = read(bytes, usable, limit);
-        expect(result.frames.length).toBe(frames.length);
-        for (const [i, one] of frames.entries()) expect(Buffer.compare(result.frames[i]!, one)).toBe(0);
-        expect(result.bad).toBe(false);
-        expect(result.midFrame).toBe(false);
-      }),
+      fc.property(
+        fc.array(frame, { maxLength: 12 }),
+        cuts,
+        fc.integer({ min: 1, max: 64 }),
+        (frames, cut, limit) => {
+          // Bytes one at a time make thousands of reads: only for short streams.
+          const bytes = framed(frames);
+          const usable = bytes.length > 20_000 ? cut.map((length) => Math.max(length, 500)) : cut;
+          const result = read(bytes, usable, limit);
+          expect(result.frames.length).toBe(frames.length);
+          for (const [i, one] of frames.entries()) expect(Buffer.compare(result.frames[i]!, one)).toBe(0);
+          expect(result.bad).toBe(false);
+          expect(result.midFrame).toBe(false);
+        },
+      ),
       { numRuns: 50 },
     );
   });
 
   it('hardening 50: end at a bad length or a cut, where the twin ends, whatever the bytes are', () => {
     fc.assert(
-      fc.property(fc.uint8Array({ maxLength: 3000 }), fc.array(frame, { maxLength: 3 }), cuts, (junk, frames, cut) => {
-        const bytes = Uint8Array.from([...framed(frames), ...junk]);
-        const usable = bytes.length > 20_000 ? cut.map((length) => Math.max(length, 500)) : cut;
-        const expected = naive(bytes);
-        const result = read(bytes, usable, 16);
-        expect(result.frames.length).toBe(expected.frames.length);
-        for (const [i, one] of expected.frames.entries()) expect(Buffer.compare(result.frames[i]!, one)).toBe(0);
-        expect(result.bad).toBe(expected.bad);
-        if (!expected.bad) expect(result.midFrame).toBe(expected.midFrame);
-      }),
+      fc.property(
+        fc.uint8Array({ maxLength: 3000 }),
+        fc.array(frame, { maxLength: 3 }),
+        cuts,
+        (junk, frames, cut) => {
+          const bytes = Uint8Array.from([...framed(frames), ...junk]);
+          const usable = bytes.length > 20_000 ? cut.map((length) => Math.max(length, 500)) : cut;
+          const expected = naive(bytes);
+          const result = read(bytes, usable, 16);
+          expect(result.frames.length).toBe(expected.frames.length);
+          for (const [i, one] of expected.frames.entries())
+            expect(Buffer.compare(result.frames[i]!, one)).toBe(0);
+          expect(result.bad).toBe(expected.bad);
+          if (!expected.bad) expect(result.midFrame).toBe(expected.midFrame);
+        },
+      ),
       { numRuns: 50 },
     );
   });

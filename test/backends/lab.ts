@@ -96,12 +96,18 @@ export class BackendLab {
   /** The same, and what an attempt that must fail says. */
   async refusal(type: string, options: Record<string, unknown>): Promise<string> {
     const before = this.hostIo.stats().openHandles;
-    const error = await this.open(type, options).then(
-      () => new Error('it was opened'),
-      (reason: Error) => reason,
+    let error: Error | undefined;
+    void this.open(type, options).then(
+      () => {
+        error = new Error('it was opened');
+      },
+      (reason: Error) => {
+        error = reason;
+      },
     );
+    await this.untilLater(() => error !== undefined);
     expect(this.hostIo.stats().openHandles, 'handles of a netdev that was not made').toBe(before);
-    return error.message;
+    return error!.message;
   }
 
   /** A client at the other end of a backend's port. */
@@ -130,6 +136,17 @@ export class BackendLab {
       await new Promise((resolve) => setImmediate(resolve));
     }
     throw new Error(`${what} did not come; told: ${JSON.stringify(this.events)} ${this.logged.join('; ')}`);
+  }
+
+  /** The same with time going by, `stepNs` whenever many turns brought nothing. */
+  async untilLater(holds: () => boolean, stepNs = 100e6): Promise<void> {
+    for (let turns = 1; !holds(); turns++) {
+      if (turns > 200_000)
+        throw new Error(`it did not come in ${this.link.clock.nowNs() / 1e9} s of virtual time`);
+      this.settle();
+      if (turns % 300 === 0) this.link.loop.runUntil(this.link.clock.nowNs() + stepNs);
+      await new Promise((resolve) => setImmediate(resolve));
+    }
   }
 
   /** Lets virtual time pass. */
