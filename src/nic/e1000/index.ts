@@ -507,7 +507,12 @@ export class E1000 extends PciFunction implements Nic, Client {
     const saved = parseState(state, this.config.bytes.length, WORDS);
     this.#resetDevice();
     for (let i = 0; i < WORDS; i++) {
-      if (REGISTER_MAP.kind[i] !== KIND_NONE) this.#regs[i] = saved.registers[i];
+      // As if written, bit by bit; what only the device writes is taken as it is.
+      const kind = REGISTER_MAP.kind[i];
+      const mask = REGISTER_MAP.writable[i];
+      const result = 4 * i === EERD || 4 * i === MDIC;
+      if (kind === KIND_RW && !result) this.#regs[i] = (this.#regs[i] & ~mask) | (saved.registers[i] & mask);
+      else if (kind === KIND_RO || kind === KIND_RC || result) this.#regs[i] = saved.registers[i];
     }
     this.#ioAddress = saved.ioAddress & (REGISTER_BAR_BYTES - 1) & ~3;
     this.#eeprom.load(saved.eeprom);
