@@ -22,12 +22,15 @@ describe('domain names', () => {
     );
   });
 
-  it.each(['a..b', '.a', 'x'.repeat(64), `${'x'.repeat(63)}.`.repeat(4), '\u0100'])(
-    '%s is refused',
-    (text) => {
-      expect(dns.writeDomainName(new Uint8Array(400), 0, 400, text)).toBe(-1);
-    },
-  );
+  it.each([
+    'a..b',
+    '.a',
+    'x'.repeat(64),
+    `${'x'.repeat(63)}.`.repeat(4),
+    '\u0100',
+  ])('%s is refused', (text) => {
+    expect(dns.writeDomainName(new Uint8Array(400), 0, 400, text)).toBe(-1);
+  });
 
   it('a name of 255 bytes is the longest', () => {
     const longest = `${'x'.repeat(63)}.${'y'.repeat(63)}.${'z'.repeat(63)}.${'w'.repeat(61)}`;
