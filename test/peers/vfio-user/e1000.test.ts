@@ -10,7 +10,7 @@ import { run } from '../lib/command.ts';
 import { type GuestResult, runGuest, startGuest } from '../lib/guest.ts';
 import { prepare } from '../lib/prepare.ts';
 import { Rig } from './rig.ts';
-import { type Iperf, startIperf, startWebServer, type WebServer } from './services.ts';
+import { type Iperf, startIperf, startWebServer, uploadCommand, type WebServer } from './services.ts';
 
 const MiB = 1 << 20;
 const UP = 'ip link set eth0 up && udhcpc -n -q -t 10 -T 1 -i eth0';
@@ -73,7 +73,7 @@ beforeAll(async () => {
       counters: `ethtool -S eth0 >/tmp/before; host note before; ping -c 20 -A 10.0.2.2 >/dev/null; ping -c 20 -A -s 1400 10.0.2.2 >/dev/null
         host note after; ethtool -S eth0 >/tmp/after; cat /tmp/before; echo ---; cat /tmp/after`,
       download: `wget -q -O /tmp/file ${file} && sha256sum </tmp/file`,
-      upload: `wget -q -O - --post-file /tmp/file ${file}`,
+      upload: uploadCommand('/tmp/file', '10.0.2.2', web.port),
       iperfUp: `iperf3 -c 10.0.2.2 -p ${iperf.port} -t 10 -J`,
       iperfDown: `iperf3 -c 10.0.2.2 -p ${iperf.port} -t 10 -R -J`,
       carrier: `set -e; ${UNTIL}; carrier() { [ "$(cat /sys/class/net/eth0/carrier)" = $1 ]; }

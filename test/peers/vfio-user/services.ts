@@ -18,6 +18,8 @@ export interface WebServer {
 export async function startWebServer(bytes: number): Promise<WebServer> {
   const random = seededRandom(64);
   const file = Buffer.from(Uint32Array.from({ length: bytes / 4 }, random).buffer);
+  // busybox's wget posts a file up to its first zero byte.
+  for (let at = file.indexOf(0); at >= 0; at = file.indexOf(0, at)) file[at] = 0xa5;
   let uploadHash = '';
   const server = createServer((request, response) => {
     if (request.method === 'POST') {
@@ -42,6 +44,12 @@ export async function startWebServer(bytes: number): Promise<WebServer> {
       server.close();
     },
   };
+}
+
+/** A guest's command that uploads a file to the web server and prints what that says. (Of a file to post, busybox's wget sends what is in front of its first zero byte.) */
+export function uploadCommand(file: string, host: string, port: number): string {
+  const head = `printf 'POST / HTTP/1.0\\r\\nContent-Length: %d\\r\\n\\r\\n' $(stat -c %s ${file})`;
+  return `{ ${head}; cat ${file}; } | nc ${host} ${port}`;
 }
 
 export interface Iperf {
