@@ -5,6 +5,7 @@ import type { BackendTable } from './backend.ts';
 import { bridgeBackend } from './bridge.ts';
 import { dgramBackend } from './dgram.ts';
 import { l2tpv3Backend } from './l2tpv3.ts';
+import { netmapBackend } from './netmap.ts';
 import { nodeServices } from './node-services.ts';
 import type { Services } from './services.ts';
 import { socketBackend } from './socket.ts';
@@ -12,6 +13,7 @@ import { streamBackend } from './stream.ts';
 import { tapBackend } from './tap.ts';
 import { openUser } from './user/index.ts';
 import { vdeBackend } from './vde.ts';
+import { websocketBackend } from './websocket.ts';
 
 export function createBackends(services: Services): BackendTable {
   return {
@@ -23,6 +25,8 @@ export function createBackends(services: Services): BackendTable {
     dgram: dgramBackend(services),
     l2tpv3: l2tpv3Backend(services),
     vde: vdeBackend(services),
+    netmap: netmapBackend(services),
+    websocket: websocketBackend(services),
   };
 }
 

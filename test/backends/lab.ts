@@ -20,7 +20,7 @@ import type { PoolOptions } from '../../src/core/pool.ts';
 import { Port } from '../../src/core/port.ts';
 import type { Handle } from '../../src/host-io/host-io.ts';
 import { createNativeHostIo, type NativeHostIo } from '../../src/host-io/native.ts';
-import { openDescriptors } from '../host-io/lab.ts';
+import { openDescriptors, turn } from '../host-io/lab.ts';
 import { RecordingClient, type TestContext, testContext } from '../lib/context.ts';
 
 export const BARE_RECORDS = 1024;
@@ -157,7 +157,7 @@ export class BackendLab {
   }
 
   /** Closes everything and checks that nothing is left: no frame, no descriptor, no file. */
-  end(): void {
+  async end(): Promise<void> {
     for (const peer of this.#peers) peer.close();
     for (const backend of this.#backends) {
       for (const port of backend.ports) port.disconnect();
@@ -168,6 +168,8 @@ export class BackendLab {
     const left = this.hostIo.stats().openHandles;
     this.hostIo.shutdown();
     const { pool } = this.link;
+    // Node closes its own sockets in later turns.
+    for (let turns = 0; turns < 500 && openDescriptors() !== this.#descriptors; turns++) await turn();
     expect({
       handles: left,
       slots: pool.capacity - pool.free,

@@ -9,6 +9,8 @@ export interface Pair {
   open(lab: BackendLab): Promise<[Backend, Backend]>;
   /** The longest frame that passes. */
   readonly frameMaxBytes: number;
+  /** It works by the event loop, not by host I/O: nothing arrives within one turn. */
+  readonly needsTurns?: boolean;
 }
 
 const UDP_MAX = 65_507;
@@ -109,6 +111,17 @@ export const PAIRS: readonly Pair[] = [
       const server = await lab.open('stream', { server: true, addr });
       const client = await lab.open('stream', { addr });
       return [client, server];
+    },
+  },
+  {
+    name: 'websocket, listen and url',
+    frameMaxBytes: STREAM_MAX,
+    needsTurns: true,
+    async open(lab) {
+      const [port] = freePorts(lab, 1) as [number];
+      const server = await lab.open('websocket', { listen: `127.0.0.1:${port}` });
+      const client = await lab.open('websocket', { url: `ws://127.0.0.1:${port}/` });
+      return [server, client];
     },
   },
   tunnel('l2tpv3, udp', {}),

@@ -19,7 +19,7 @@ export interface ClientUnderTest {
   emit?(count: number): void;
   /** Does whatever is due (device steps, virtual time). */
   settle(): void;
-  close(): void;
+  close(): void | Promise<void>;
 }
 
 export function portClientSuite(
@@ -39,9 +39,9 @@ export function portClientSuite(
       client.settle();
     });
 
-    afterEach(() => {
+    afterEach(async () => {
       peer.close();
-      client.close();
+      await client.close();
       context.loop.run();
       expect(context.pool.free, 'slots that came back').toBe(context.pool.capacity);
     });
@@ -126,11 +126,11 @@ export function portClientSuite(
       expect(peer.received.length).toBeGreaterThanOrEqual(before + 4);
     });
 
-    it('can be closed with frames on their way, and twice', () => {
+    it('can be closed with frames on their way, and twice', async () => {
       client.block?.();
       peer.send(client.goodFrame(1), client.goodFrame(2));
       client.emit?.(2);
-      client.close();
+      await client.close();
       client.settle();
     });
   });

@@ -1,0 +1,426 @@
+/**
+ * `websocket`: frames as binary messages, one a message, as browser emulators speak it (v86's `network_relay_url`).
+ *
+ * Listening, there is a switch in here: every client is a port of it, and the netdev's own port is one more. Addresses are learned
+ * (mac-table.ts); frames for a known address go to its port only, all others to every port but the one they came from. A client that does
+ * not read has its frames dropped, counted, beyond CLIENT_BUFFER_BYTES: it must not hold up the others. What the guest refuses waits here,
+ * at most PENDING frames, and no client is read meanwhile.
+ *
+ * Connecting (url), there is one peer, and no switch; what it does not take is refused to the guest until it does.
+ *
+ * The library is loaded when the first such netdev is made. Frames are copied once each way: messages are the library's memory.
+ */
+
+import { createServer, type IncomingMessage, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import type { WebSocket, WebSocketServer } from 'ws';
+import type { NetdevConfigOf } from '../config/netdevs/index.ts';
+import { HostIoError, UnsupportedError } from '../core/errors.ts';
+import type { Timer } from '../core/loop.ts';
+import { LENGTH, NEXT, OFFSET, TOTAL } from '../core/pool.ts';
+import { type Client, Port } from '../core/port.ts';
+import { errnoOf, errnoText } from '../host-io/errno.ts';
+import type { Backend, BackendContext, OpenBackend } from './backend.ts';
+import { MacTable } from './mac-table.ts';
+import { resolveEndpoint, type Services, showEndpoint } from './services.ts';
+
+export class WebsocketStats {
+  rxFrames = 0;
+  rxDropShort = 0;
+  /** Text messages, which are no frames. */
+  rxDropText = 0;
+  rxDropNoSlot = 0;
+  /** The guest refused, and PENDING frames waited already. */
+  rxDropQueueFull = 0;
+  txFrames = 0;
+  /** Frames for a client that does not read. */
+  txDropSlowClient = 0;
+  txDropDisconnected = 0;
+  txDropShort = 0;
+  /** Frames from one client to others. */
+  switchedFrames = 0;
+  clients = 0;
+  /** Connections turned away for their origin, or for being too many. */
+  refusedOrigin = 0;
+  refusedFull = 0;
+  /** Connections closed for a message over the maximum, a protocol error, or a missed pong. */
+  closedTooLong = 0;
+  closedError = 0;
+  closedSilent = 0;
+}
+
+const ETHERNET_HEADER_BYTES = 14;
+const CLIENT_BUFFER_BYTES = 4 << 20;
+const PENDING = 256;
+const RECONNECT_MAX_MS = 10_000;
+/** RFC 6455 section 7.4.1. */
+const CLOSE_GOING_AWAY = 1001;
+
+type Library = typeof import('ws');
+
+async function loadLibrary(): Promise<Library> {
+  try {
+    return await import('ws');
+  } catch {
+    throw new UnsupportedError("netdev type 'websocket' needs the package 'ws', which is not installed");
+  }
+}
+
+/** One connection. */
+class Connection {
+  readonly socket: WebSocket;
+  /** Something came since the last ping. */
+  isAlive = true;
+
+  constructor(socket: WebSocket) {
+    this.socket = socket;
+  }
+
+  get isOpen(): boolean {
+    return this.socket.readyState === this.socket.OPEN;
+  }
+}
+
+class WebsocketBackend implements Backend, Client {
+  readonly port: Port;
+  readonly ports: readonly Port[];
+  readonly stats = new WebsocketStats();
+  readonly #config: NetdevConfigOf<'websocket'>;
+  readonly #context: BackendContext;
+  readonly #connections = new Set<Connection>();
+  /** Of a listening one. The netdev's own port is `this`. */
+  readonly #table: MacTable<Connection | WebsocketBackend>;
+  readonly #pending = new Int32Array(PENDING);
+  #pendingCount = 0;
+  #paused = false;
+  #peerFull = false;
+  readonly #ping: Timer;
+  readonly #retry: Timer;
+  #failures = 0;
+  #closed = false;
+  #library: Library;
+  #http: Server | null = null;
+  #server: WebSocketServer | null = null;
+  #shown = '';
+
+  constructor(config: NetdevConfigOf<'websocket'>, context: BackendContext, library: Library) {
+    this.#config = config;
+    this.#context = context;
+    this.#library = library;
+    this.port = new Port(config.id, 'backend', this, context);
+    this.ports = [this.port];
+    this.#table = new MacTable(context.loop.clock);
+    this.#ping = context.loop.timer(() => this.#pingAll());
+    this.#retry = context.loop.timer(() => this.#connect());
+    if (config.pingMs > 0) this.#ping.armIn(config.pingMs * 1e6);
+  }
+
+  // Listening.
+
+  async listen(services: Services): Promise<void> {
+    const config = this.#config;
+    if (config.mode !== 'listen') return;
+    const { address, port } = await resolveEndpoint(config.endpoint, 0, services);
+    const http = createServer((_request, response) => {
+      // Nothing is served here but websockets.
+      response.writeHead(426, { Upgrade: 'websocket' }).end();
+    });
+    this.#http = http;
+    this.#server = new this.#library.WebSocketServer({
+      server: http,
+      maxPayload: config.maxPayloadBytes,
+      perMessageDeflate: false,
+      verifyClient: ({ origin, req }, answer) => this.#admit(origin, req, answer),
+    });
+    // The server's errors are the HTTP server's, which `listening` below tells.
+    this.#server.on('error', () => {});
+    this.#server.on('connection', (socket) => this.#add(socket));
+    await new Promise<void>((resolve, reject) => {
+      http.once('error', (error: NodeJS.ErrnoException) => {
+        const text = errnoText(errnoOf(error.code));
+        reject(new HostIoError('listen', error.code ?? 'EIO', `can't bind ip=${address} to socket: ${text}`));
+      });
+      http.listen({ host: address, port }, resolve);
+    });
+    const bound = http.address() as AddressInfo;
+    this.#shown = `listen=${showEndpoint({ address: bound.address, port: bound.port })}`;
+  }
+
+  #admit(
+    origin: string | undefined,
+    _request: IncomingMessage,
+    answer: (ok: boolean, code?: number, message?: string) => void,
+  ): void {
+    const config = this.#config;
+    if (config.mode !== 'listen') return;
+    if (config.origins.length > 0 && (origin === undefined || !config.origins.includes(origin))) {
+      this.stats.refusedOrigin++;
+      answer(false, 403, 'Origin not allowed');
+      return;
+    }
+    if (this.#connections.size >= config.maxClients) {
+      this.stats.refusedFull++;
+      answer(false, 503, 'Too many clients');
+      return;
+    }
+    answer(true);
+  }
+
+  // Connecting.
+
+  connect(): void {
+    this.port.setCarrier(false);
+    this.#connect();
+  }
+
+  #connect(): void {
+    const config = this.#config;
+    if (config.mode !== 'connect' || this.#closed) return;
+    this.#shown = `url=${config.url}`;
+    const socket = new this.#library.WebSocket(config.url, {
+      maxPayload: config.maxPayloadBytes,
+      perMessageDeflate: false,
+      handshakeTimeout: 10_000,
+    });
+    socket.on('error', () => {});
+    let wasOpen = false;
+    socket.on('open', () => {
+      if (this.#closed) {
+        socket.terminate();
+        return;
+      }
+      wasOpen = true;
+      this.#failures = 0;
+      this.#add(socket);
+      this.port.setCarrier(true);
+    });
+    socket.on('close', () => {
+      if (this.#closed) return;
+      this.port.setCarrier(false);
+      if (!wasOpen) this.#failures++;
+      if (config.reconnectMs === 0) return;
+      const doubled = config.reconnectMs * 2 ** Math.min(Math.max(0, this.#failures - 1), 20);
+      const waitMs = Math.min(doubled, Math.max(config.reconnectMs, RECONNECT_MAX_MS));
+      this.#retry.armIn(waitMs * (1 + (this.#context.random() / 2 ** 32) * 0.25) * 1e6);
+    });
+    this.#opening = socket;
+  }
+
+  #opening: WebSocket | null = null;
+
+  // Connections.
+
+  #add(socket: WebSocket): void {
+    const connection = new Connection(socket);
+    this.#connections.add(connection);
+    this.stats.clients++;
+    socket.binaryType = 'nodebuffer';
+    if (this.#paused) socket.pause();
+    socket.on('message', (data, isBinary) => {
+      connection.isAlive = true;
+      if (!isBinary) this.stats.rxDropText++;
+      else this.#fromClient(connection, data as Uint8Array);
+    });
+    socket.on('pong', () => {
+      connection.isAlive = true;
+    });
+    socket.on('error', (error: Error & { code?: string }) => {
+      if (error.code === 'WS_ERR_UNSUPPORTED_MESSAGE_LENGTH') this.stats.closedTooLong++;
+      else this.stats.closedError++;
+    });
+    socket.on('close', () => {
+      this.#connections.delete(connection);
+      this.#table.forget(connection);
+    });
+  }
+
+  #pingAll(): void {
+    for (const connection of this.#connections) {
+      if (!connection.isAlive && !this.#paused) {
+        this.stats.closedSilent++;
+        connection.socket.terminate();
+        continue;
+      }
+      connection.isAlive = false;
+      if (connection.isOpen) connection.socket.ping();
+    }
+    this.#ping.armIn(this.#config.pingMs * 1e6);
+  }
+
+  // Frames from a client.
+
+  #fromClient(from: Connection, message: Uint8Array): void {
+    if (this.#closed) return;
+    if (message.length < ETHERNET_HEADER_BYTES) {
+      this.stats.rxDropShort++;
+      return;
+    }
+    if (this.#config.mode === 'listen') {
+      this.#table.learn(message, 6, from);
+      const target = this.#table.find(message, 0);
+      if (target !== null && target !== this) {
+        if (target !== from) {
+          this.stats.switchedFrames++;
+          this.#sendTo(target as Connection, message);
+        }
+        return;
+      }
+      if (target === null) {
+        for (const other of this.#connections) {
+          if (other === from) continue;
+          this.stats.switchedFrames++;
+          this.#sendTo(other, message);
+        }
+      }
+    }
+    this.#toGuest(message);
+  }
+
+  #toGuest(message: Uint8Array): void {
+    const { pool } = this.#context;
+    if (this.#pendingCount === PENDING) {
+      this.stats.rxDropQueueFull++;
+      return;
+    }
+    const frame = pool.from(message);
+    if (frame === 0) {
+      this.stats.rxDropNoSlot++;
+      return;
+    }
+    this.#pending[this.#pendingCount++] = frame;
+    if (!this.#paused) this.#offer();
+  }
+
+  #offer(): void {
+    const taken = this.port.send(this.#pending, 0, this.#pendingCount);
+    this.stats.rxFrames += taken;
+    this.#pending.copyWithin(0, taken, this.#pendingCount);
+    this.#pendingCount -= taken;
+    this.#pause(this.#pendingCount > 0);
+  }
+
+  #pause(on: boolean): void {
+    if (this.#paused === on) return;
+    this.#paused = on;
+    for (const { socket } of this.#connections) {
+      if (socket.readyState !== socket.OPEN) continue;
+      if (on) socket.pause();
+      else socket.resume();
+    }
+  }
+
+  peerReady(): void {
+    if (this.#pendingCount > 0) this.#offer();
+  }
+
+  // Frames from the guest.
+
+  receive(frames: Int32Array, from: number, to: number): number {
+    const { pool } = this.#context;
+    if (this.#peerFull) return 0;
+    for (let i = from; i < to; i++) {
+      const frame = frames[i]!;
+      this.#fromGuest(frame);
+      pool.release(frame);
+      if (this.#peerFull) return i + 1 - from;
+    }
+    return to - from;
+  }
+
+  #fromGuest(frame: number): void {
+    const bytes = this.#message(frame);
+    if (bytes.length < ETHERNET_HEADER_BYTES) {
+      this.stats.txDropShort++;
+      return;
+    }
+    if (this.#connections.size === 0) {
+      this.stats.txDropDisconnected++;
+      return;
+    }
+    if (this.#config.mode === 'connect') {
+      for (const connection of this.#connections) this.#sendToPeer(connection, bytes);
+      return;
+    }
+    this.#table.learn(bytes, 6, this);
+    const target = this.#table.find(bytes, 0);
+    if (target === this) return;
+    if (target !== null) this.#sendTo(target as Connection, bytes);
+    else for (const connection of this.#connections) this.#sendTo(connection, bytes);
+    this.stats.txFrames++;
+  }
+
+  /** A copy: the library may keep it until the kernel takes it. */
+  #message(frame: number): Uint8Array {
+    const { pool } = this.#context;
+    const t = pool.table;
+    if (t[frame + NEXT] === 0) {
+      const at = t[frame + OFFSET]!;
+      return pool.bytes.slice(at, at + t[frame + LENGTH]!);
+    }
+    const bytes = new Uint8Array(t[frame + TOTAL]!);
+    pool.read(frame, 0, bytes, 0, bytes.length);
+    return bytes;
+  }
+
+  #sendTo({ socket, isOpen }: Connection, bytes: Uint8Array): void {
+    if (!isOpen) return;
+    if (socket.bufferedAmount > CLIENT_BUFFER_BYTES) this.stats.txDropSlowClient++;
+    else socket.send(bytes, { binary: true });
+  }
+
+  /** To the one peer: when much waits, the guest waits too. */
+  #sendToPeer({ socket, isOpen }: Connection, bytes: Uint8Array): void {
+    if (!isOpen) {
+      this.stats.txDropDisconnected++;
+      return;
+    }
+    this.stats.txFrames++;
+    if (socket.bufferedAmount <= CLIENT_BUFFER_BYTES) {
+      socket.send(bytes, { binary: true });
+      return;
+    }
+    this.#peerFull = true;
+    socket.send(bytes, { binary: true }, () => {
+      this.#peerFull = false;
+      if (!this.#closed) this.port.ready();
+    });
+  }
+
+  describe(): string {
+    const connected = this.#connections.size;
+    if (this.#config.mode === 'listen') return `${this.#shown},clients=${connected}`;
+    return `${this.#shown}${connected > 0 ? '' : ' (not connected)'}`;
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#ping.cancel();
+    this.#retry.cancel();
+    for (const { socket } of this.#connections) {
+      socket.close(CLOSE_GOING_AWAY);
+      socket.terminate();
+    }
+    this.#connections.clear();
+    this.#opening?.terminate();
+    this.#server?.close();
+    this.#http?.close();
+    this.#http?.closeAllConnections();
+    this.#context.pool.releaseAll(this.#pending, 0, this.#pendingCount);
+    this.#pendingCount = 0;
+  }
+}
+
+export function websocketBackend(services: Services): OpenBackend<'websocket'> {
+  return async (config, context) => {
+    const backend = new WebsocketBackend(config, context, await loadLibrary());
+    try {
+      if (config.mode === 'listen') await backend.listen(services);
+      else backend.connect();
+    } catch (error) {
+      backend.close();
+      throw error;
+    }
+    return backend;
+  };
+}
