@@ -90,6 +90,7 @@ export async function startProgram(
   const guest = guestOf(declarations);
   for (const declaration of declarations) refuseUnavailable(declaration);
 
+  const live: { close(): void }[] = [];
   const probes: RunningProbe[] = [];
   const servers: RunningServer[] = [];
   const addDevice = (device: DeviceConfig): RunningProbe | RunningServer => {
@@ -133,6 +134,7 @@ export async function startProgram(
     probes,
     close() {
       monitor.close();
+      for (const page of live) page.close();
       for (const guest of [...probes, ...servers]) guest.close();
       network.close();
     },
@@ -158,6 +160,17 @@ export async function startProgram(
     for (const declaration of declarations) {
       if (declaration.kind !== 'monitor') continue;
       await attempt(declaration, () => startMonitor(monitor, declarations, declaration));
+    }
+    for (const declaration of declarations) {
+      if (declaration.kind !== 'metrics') continue;
+      const { address } = declaration;
+      await attempt(declaration, async () => {
+        const { serveLive } = await import('../monitor/live/server.ts');
+        const server = await serveLive(network, address, facts.version);
+        live.push(server);
+        const place = address.type === 'unix' ? `unix:${address.path}` : `http://127.0.0.1:${server.port}/`;
+        output.print(`metrics and live page: ${place}`);
+      });
     }
     for (const { backend } of network.netdevs.values())
       for (const line of backend?.notices?.() ?? []) output.print(line);
@@ -241,8 +254,6 @@ function unavailable(declaration: Declaration): string | undefined {
     case 'qtest':
     case 'qtest-log':
       return 'qtest';
-    case 'metrics':
-      return 'serving metrics';
     case 'sandbox':
       return declaration.on ? 'the sandbox' : undefined;
     case 'guest': {
