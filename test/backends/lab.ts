@@ -110,6 +110,12 @@ export class BackendLab {
     return error!.message;
   }
 
+  /** Closes a backend before the end. */
+  forget(backend: Backend): void {
+    backend.close();
+    this.#backends.splice(this.#backends.indexOf(backend), 1);
+  }
+
   /** A client at the other end of a backend's port. */
   guest(backend: Backend, queue = 0): RecordingClient {
     const client = new RecordingClient(this.link, `guest${this.#peers.length}`, 'nic');
