@@ -34,7 +34,7 @@ export class ByteMemory {
   constructor(bytes: Uint8Array) {
     this.bytes = bytes;
     this.words = wordsOf(bytes);
-    const aligned = bytes.byteOffset % 8 === 0;
+    const aligned = bytes.byteOffset % 8 === 0 && LITTLE_ENDIAN;
     this.longs = new BigInt64Array(
       bytes.buffer,
       aligned ? bytes.byteOffset : 0,
@@ -117,6 +117,11 @@ function copyAlike(source: ByteMemory, from: number, target: ByteMemory, to: num
   for (; i < stop; i++, j++) t[j] = s[i];
   from = i << 3;
   to = j << 3;
+  if (end - from >= 4) {
+    target.words[to >> 2] = source.words[from >> 2];
+    from += 4;
+    to += 4;
+  }
   while (from < end) tb[to++] = sb[from++];
 }
 
