@@ -124,7 +124,8 @@ export class PackedQueue implements VirtQueue {
         let place = index;
         for (;;) {
           const bytes = words[at + 2];
-          address[parts] = (words[at + 1] >>> 0) * 4294967296 + (words[at] >>> 0);
+          const high = words[at + 1];
+          address[parts] = high === 0 ? words[at] >>> 0 : (high >>> 0) * 4294967296 + (words[at] >>> 0);
           length[parts] = bytes >= 0 && bytes <= PART_MAX_BYTES ? bytes : PART_MAX_BYTES;
           if (bytes === 0) this.fault = FAULT_EMPTY;
           if ((control & WRITE_WORD) !== 0) {
@@ -268,6 +269,37 @@ export class PackedQueue implements VirtQueue {
       this.#usedWrap = !this.#usedWrap;
     }
     this.#nextUsed = next;
+  }
+
+  pushRun(memory: GuestMemory, ids: Int32Array, slots: Int32Array, from: number, to: number): void {
+    const ring = this.#ring;
+    if (from === to) return;
+    this.push(memory, ids[from], slots[from], 0);
+    if (!ring.mapped || this.#heldAt < 0) {
+      for (let i = from + 1; i < to; i++) this.push(memory, ids[i], slots[i], 0);
+      return;
+    }
+    const { words } = ring;
+    const base = ring.wordAt;
+    const { size } = this;
+    let index = this.#nextUsed;
+    let bits = this.#usedWrap ? AVAIL_WORD | USED_WORD : 0;
+    let taken = 0;
+    for (let i = from + 1; i < to; i++) {
+      const at = base + 4 * index;
+      words[at + 2] = 0;
+      words[at + 3] = ids[i] | bits;
+      index += slots[i];
+      taken += slots[i];
+      if (index >= size) {
+        index -= size;
+        bits ^= AVAIL_WORD | USED_WORD;
+      }
+    }
+    this.#nextUsed = index;
+    this.#usedWrap = bits !== 0;
+    this.#heldSlots += taken;
+    this.inFlight -= taken;
   }
 
   publish(memory: GuestMemory): boolean {

@@ -124,7 +124,8 @@ export class SplitQueue implements VirtQueue {
         let left = size;
         for (;;) {
           const bytes = words[at + 2];
-          address[parts] = (words[at + 1] >>> 0) * 4294967296 + (words[at] >>> 0);
+          const high = words[at + 1];
+          address[parts] = high === 0 ? words[at] >>> 0 : (high >>> 0) * 4294967296 + (words[at] >>> 0);
           length[parts] = bytes >= 0 && bytes <= PART_MAX_BYTES ? bytes : PART_MAX_BYTES;
           if (bytes === 0) this.fault = FAULT_EMPTY;
           if ((control & DESC_WRITE) !== 0) {
@@ -259,6 +260,26 @@ export class SplitQueue implements VirtQueue {
     used.words[at + 1] = bytes;
     if (!used.mapped) used.push(memory, 4 + 8 * index, 8);
     this.#nextUsed = (this.#nextUsed + 1) & 0xffff;
+  }
+
+  pushRun(memory: GuestMemory, ids: Int32Array, slots: Int32Array, from: number, to: number): void {
+    const used = this.#used;
+    if (!used.mapped || !used.map(memory)) {
+      for (let i = from; i < to; i++) this.push(memory, ids[i], slots[i], 0);
+      return;
+    }
+    const { words } = used;
+    const at = used.wordAt + 1;
+    const mask = this.#mask;
+    let next = this.#nextUsed;
+    for (let i = from; i < to; i++) {
+      const entry = at + 2 * (next & mask);
+      words[entry] = ids[i];
+      words[entry + 1] = 0;
+      next++;
+    }
+    this.inFlight -= to - from;
+    this.#nextUsed = next & 0xffff;
   }
 
   publish(memory: GuestMemory): boolean {

@@ -176,16 +176,13 @@ export class VirtioNet extends VirtioPci implements Nic {
     this.mac = options.mac.slice();
     this.#options = options;
     this.#pairsMax = pairs;
-    const self = this;
     this.#net = {
       memory: this.memory,
       pool: site.link.pool,
       loop: site.link.loop,
       stats: this.stats,
       filter: this.#modes.filter,
-      get live() {
-        return self.live;
-      },
+      live: false,
       headerBytes: headerBytes(this.accepted),
       mergeable: false,
       hashReport: false,
@@ -332,6 +329,7 @@ export class VirtioNet extends VirtioPci implements Nic {
   }
 
   protected override liveChanged(live: boolean): void {
+    this.#net.live = live;
     this.#tellReady();
     if (!live) return;
     for (const tx of this.#tx) tx.run();
@@ -580,6 +578,7 @@ export class VirtioNet extends VirtioPci implements Nic {
     ] = saved.coalesce;
     this.#announce = saved.announce;
     this.goOn(() => {
+      this.#net.live = this.live;
       for (const [pair, tx] of this.#tx.entries()) tx.load(saved.tx[pair]);
     });
   }

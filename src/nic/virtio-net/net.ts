@@ -13,7 +13,7 @@ export interface NetContext {
   readonly stats: VirtioNetStats;
   readonly filter: RxFilter;
   /** Queues are to be served. */
-  readonly live: boolean;
+  live: boolean;
   /** Bytes of the header in front of each packet. */
   headerBytes: number;
   /** A received frame may take several buffers. */

@@ -59,7 +59,9 @@ const BORROWED_PARTS_MAX = 64;
 const SKEW_MAX = 7;
 const POOL_RETRY_NS = 1e6;
 const ENTRY_SHIFT = 16;
+/** In place of an entry: the chain is used when the port took the frame; when the frame was released. */
 const NO_ENTRY = -1;
+const LENT = -2;
 /** `#build`'s answers that are no frame. */
 const EXHAUSTED = 0;
 const DROPPED = -1;
@@ -86,11 +88,11 @@ export class Transmitter implements Lender {
   readonly #header = new VirtioNetHdr();
   readonly #headerBytes = new Uint8Array(24);
 
-  /** Frames for the port, and for each its chain, or the entry that will use it. */
+  /** Frames for the port. The chain of each stands at the same place in `#chains`, whose dropped chains were closed over. */
   readonly #frames = new Int32Array(BATCH);
-  readonly #frameId = new Int32Array(BATCH);
-  readonly #frameSlots = new Int32Array(BATCH);
+  /** The entry that will use the frame's chain, NO_ENTRY or LENT; meaningless unless `#anyEntry`. */
   readonly #frameEntry = new Int32Array(BATCH);
+  #anyEntry = false;
   #from = 0;
   #to = 0;
 
@@ -242,27 +244,26 @@ export class Transmitter implements Lender {
     const t = pool.table;
     const slotMemory = pool.memories[0];
     const frames = this.#frames;
-    const frameId = this.#frameId;
-    const frameSlots = this.#frameSlots;
-    const frameEntry = this.#frameEntry;
     const observe = this.observe;
-    let place = this.#to;
+    let place = 0;
     let sentBytes = 0;
     let i = 0;
+    this.#anyEntry = inOrder;
     for (; i < count; i++) {
       const part = first[i];
       const parts = writeFrom[i] - part;
       let frame = 0;
-      let bytes = 0;
-      let from = -1;
-      if (parts === 2 && length[part] === headerBytes) {
+      let bytes = length[part];
+      let from = address[part];
+      if (parts === 2 && bytes === headerBytes) {
         bytes = length[part + 1];
-        if (bytes >= FRAME_MIN_BYTES && bytes <= COPY_MAX_BYTES) from = address[part + 1];
-      } else if (parts === 1) {
-        bytes = length[part] - headerBytes;
-        if (bytes >= FRAME_MIN_BYTES && bytes <= COPY_MAX_BYTES) from = address[part] + headerBytes;
+        from = address[part + 1];
+      } else {
+        // Too long for the short way where the packet does not lie in one piece behind its header.
+        bytes = parts === 1 ? bytes - headerBytes : 0;
+        from += headerBytes;
       }
-      if (from >= 0) {
+      if (bytes >= FRAME_MIN_BYTES && bytes <= COPY_MAX_BYTES) {
         const headerAt = memory.translate(address[part], headerBytes, DMA_READ);
         // Flags and GSO type of zero: the rest of the header means nothing.
         if (headerAt >= 0 && memory.hit.view.getUint16(headerAt, true) === 0) {
@@ -275,41 +276,54 @@ export class Transmitter implements Lender {
             t[frame + OFFSET] = to;
             t[frame + LENGTH] = bytes;
             t[frame + TOTAL] = bytes;
+            sentBytes += bytes;
+            if (place !== i) {
+              id[place] = id[i];
+              slots[place] = slots[i];
+            }
+            if (this.#anyEntry) this.#setEntry(frame, place);
+            frames[place++] = frame;
+            if (observe !== null) observe(frame);
+            continue;
           }
         }
       }
-      if (frame === 0) {
-        frame = this.#build(i);
-        if (frame === EXHAUSTED) break;
-        if (frame === DROPPED) {
-          if (inOrder) this.#useEntry(queue, this.#newEntry(id[i], slots[i]));
-          else this.#use(queue, id[i], slots[i]);
-          continue;
-        }
+      frame = this.#build(i);
+      if (frame === EXHAUSTED) break;
+      if (frame === DROPPED) {
+        if (inOrder) this.#useEntry(queue, this.#newEntry(id[i], slots[i]));
+        else this.#use(queue, id[i], slots[i]);
+        continue;
       }
       sentBytes += t[frame + TOTAL];
-      frames[place] = frame;
-      frameId[place] = id[i];
-      frameSlots[place] = slots[i];
-      let entry = NO_ENTRY;
-      if (inOrder || t[frame + LENDER] > 0) {
-        entry = this.#newEntry(id[i], slots[i]);
-        if (t[frame + LENDER] > 0) {
-          t[frame + TAG] = (this.#epoch << ENTRY_SHIFT) | entry;
-          frameEntry[place] = -2;
-        } else {
-          frameEntry[place] = entry;
-        }
-      } else {
-        frameEntry[place] = NO_ENTRY;
+      id[place] = id[i];
+      slots[place] = slots[i];
+      if (t[frame + LENDER] > 0 && !this.#anyEntry) {
+        this.#frameEntry.fill(NO_ENTRY);
+        this.#anyEntry = true;
       }
-      place++;
+      if (this.#anyEntry) this.#setEntry(frame, place);
+      frames[place++] = frame;
       if (observe !== null) observe(frame);
     }
-    stats.txFrames += place - this.#to;
+    stats.txFrames += place;
     stats.txBytes += sentBytes;
     this.#to = place;
     return i;
+  }
+
+  /** Says when the chain of the frame at `place` is used. */
+  #setEntry(frame: number, place: number): void {
+    const t = this.#net.pool.table;
+    const isLent = t[frame + LENDER] > 0;
+    if (!isLent && !this.#net.inOrder) {
+      this.#frameEntry[place] = NO_ENTRY;
+      return;
+    }
+    const { id, slots } = this.#chains;
+    const entry = this.#newEntry(id[place], slots[place]);
+    if (isLent) t[frame + TAG] = (this.#epoch << ENTRY_SHIFT) | entry;
+    this.#frameEntry[place] = isLent ? LENT : entry;
   }
 
   /** The frame of chain `i`, or EXHAUSTED, or DROPPED: then it is counted. */
@@ -487,10 +501,14 @@ export class Transmitter implements Lender {
     }
     const queue = this.#queue;
     if (queue !== null) {
-      for (let i = from; i < this.#from; i++) {
-        const entry = this.#frameEntry[i];
-        if (entry === NO_ENTRY) this.#use(queue, this.#frameId[i], this.#frameSlots[i]);
-        else if (entry >= 0) this.#useEntry(queue, entry);
+      const done = this.#from;
+      const entries = this.#frameEntry;
+      if (!this.#anyEntry) this.#useRun(queue, from, done);
+      else {
+        for (let i = from; i < done; i++) {
+          if (entries[i] === NO_ENTRY) this.#useRun(queue, i, i + 1);
+          else if (entries[i] >= 0) this.#useEntry(queue, entries[i]);
+        }
       }
     }
     if (this.#from < to) {
@@ -538,6 +556,12 @@ export class Transmitter implements Lender {
     this.#pushed++;
   }
 
+  #useRun(queue: VirtQueue, from: number, to: number): void {
+    if (!this.#net.live) return;
+    queue.pushRun(this.#net.memory, this.#chains.id, this.#chains.slots, from, to);
+    this.#pushed += to - from;
+  }
+
   /** The last holder of a lent frame released it. */
   returned(tag: number): void {
     const queue = this.#queue;
@@ -567,12 +591,12 @@ export class Transmitter implements Lender {
     const waiting = new Set<number>();
     for (let i = this.#from; i < this.#to; i++) {
       const frame = this.#frames[i];
-      const isLent = this.#frameEntry[i] === -2;
-      const entry = isLent ? pool.table[frame + TAG] & 0xffff : this.#frameEntry[i];
+      const kept = this.#anyEntry ? this.#frameEntry[i] : NO_ENTRY;
+      const entry = kept === LENT ? pool.table[frame + TAG] & 0xffff : kept;
       if (entry >= 0) waiting.add(entry);
       frames.push({
-        id: this.#frameId[i],
-        slots: this.#frameSlots[i],
+        id: this.#chains.id[i],
+        slots: this.#chains.slots[i],
         bytes: toHex(pool.toBytes(frame)),
         facts: FACT_WORDS.map((word) => (pool.table[frame + FACTS] === 0 ? 0 : pool.table[frame + word])),
       });
@@ -610,8 +634,9 @@ export class Transmitter implements Lender {
       }
       for (const [i, word] of FACT_WORDS.entries()) pool.table[frame + word] = facts[i];
       this.#frames[this.#to] = frame;
-      this.#frameId[this.#to] = id;
-      this.#frameSlots[this.#to] = slots;
+      this.#chains.id[this.#to] = id;
+      this.#chains.slots[this.#to] = slots;
+      this.#anyEntry = true;
       this.#frameEntry[this.#to] = this.#net.inOrder ? this.#newEntry(id, slots) : NO_ENTRY;
       this.#to++;
     }
