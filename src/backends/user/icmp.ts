@@ -75,7 +75,7 @@ export class Icmp {
       stats.icmpDropUnsupported++;
       return;
     }
-    const verdict = policy.decide(pool.bytes, version, ip + (version === 4 ? 16 : 24));
+    const verdict = policy.decide(pool.bytes, version, ip + (version === 4 ? 16 : 24), 'icmp', 0);
     switch (verdict) {
       case TO_RESOLVER:
       case TO_LOOPBACK:

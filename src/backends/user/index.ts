@@ -29,6 +29,7 @@ import { putU32be } from '../../wire/bytes.ts';
 import { ChecksumRegion } from '../../wire/checksum.ts';
 import { DHCP_SERVER_PORT } from '../../wire/dhcp.ts';
 import { DHCPV6_SERVER_PORT } from '../../wire/dhcpv6.ts';
+import { DNS_PORT } from '../../wire/dns.ts';
 import {
   ETHERTYPE_ARP,
   ETHERTYPE_IPV4,
@@ -68,6 +69,7 @@ import { InnerServers } from './inner-servers.ts';
 import { Ndp } from './ndp.ts';
 import { Neighbours } from './neighbours.ts';
 import { Outbox } from './outbox.ts';
+import { OwnNames } from './own-names.ts';
 import { Policy, samePrefix } from './policy.ts';
 import { Reassembly } from './reassembly.ts';
 import type { Site, UserServices } from './site.ts';
@@ -81,6 +83,7 @@ export interface UserInfo {
   readonly flows: readonly FlowInfo[];
   readonly forwards: readonly ForwardInfo[];
   readonly neighbours: readonly { readonly address: string; readonly mac: string }[];
+  readonly egress: readonly { readonly rule: string; readonly hits: number }[];
 }
 
 /** The first bytes of the gateway's MAC; its IPv4 address follows, as QEMU's users know it. */
@@ -100,6 +103,7 @@ export class UserBackend implements Backend, Client {
   readonly #dhcpv6: Dhcpv6Server | null;
   readonly #ndp: Ndp | null;
   readonly #inner: InnerServers;
+  readonly #names: OwnNames;
   readonly #site: Site;
   readonly #port: Port;
   readonly #outbox: Outbox;
@@ -147,6 +151,7 @@ export class UserBackend implements Backend, Client {
       accepts: () => port.peer?.accepts ?? 0,
     };
     this.tftp = this.#openTftp();
+    this.#names = new OwnNames(this.#site);
     this.#inner = new InnerServers(this.#site);
     this.tcp = new TcpNat(this.#site, (address, port) => this.#inner.open(address, port));
     this.udp = new UdpNat(this.#site);
@@ -353,6 +358,7 @@ export class UserBackend implements Backend, Client {
       return;
     }
     if (gateway && this.#tftp(frame, 4, start, ip.offset, udp)) return;
+    if (ip.dst === net.dns.value && this.#ownNames(frame, 4, start, ip.offset, udp)) return;
     this.udp.input(frame, 4, start, ip.offset, udp);
   }
 
@@ -365,6 +371,17 @@ export class UserBackend implements Backend, Client {
     if (!whole) this.stats.tftpDropMalformed++;
     else if (!udpChecksumOk(this.#site, frame, version, start, ip, udp)) this.stats.udpDropBadChecksum++;
     else tftp.input(version, start, ip, udp);
+    pool.release(frame);
+    return true;
+  }
+
+  /** A query to the name server may be for a name of this network. True: it was answered, and the frame is taken. */
+  #ownNames(frame: number, version: number, start: number, ip: number, udp: UdpHeader): boolean {
+    const { pool } = this.#site;
+    if (udp.dstPort !== DNS_PORT || !this.#names.active) return false;
+    if (udp.payloadEnd > start + pool.table[frame + LENGTH]) return false;
+    if (!udpChecksumOk(this.#site, frame, version, start, ip, udp)) return false;
+    if (!this.#names.answer(version, start, ip, udp)) return false;
     pool.release(frame);
     return true;
   }
@@ -491,6 +508,7 @@ export class UserBackend implements Backend, Client {
       return;
     }
     if (ours && this.#tftp(frame, 6, start, ip.offset, udp)) return;
+    if (ours && this.#ownNames(frame, 6, start, ip.offset, udp)) return;
     this.udp.input(frame, 6, start, ip.offset, udp);
   }
 
@@ -520,6 +538,7 @@ export class UserBackend implements Backend, Client {
       flows: [...this.tcp.list(), ...this.udp.list(), ...this.icmp.list()],
       forwards: this.forwards.list(),
       neighbours,
+      egress: this.#site.policy.rules.map(({ rule, hits }) => ({ rule: rule.text, hits })),
     };
   }
 

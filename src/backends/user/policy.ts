@@ -1,13 +1,15 @@
 /**
  * Where a guest's packet may go, and what it is called on the host. The order: addresses that name no single host, this network's own
  * (the gateway is the host's loopback, the name server its resolver, nothing else lives here), the switches (`restrict`, `loopback`,
- * `deny`), the world.
+ * `deny`), the `egress` rules in order, the world.
  *
  * Addresses that mean the host itself to the host's kernel (0.0.0.0, 127/8, ::, ::1, and IPv4 mapped into IPv6) are never passed on: else
  * they would walk around `loopback=off`.
  */
 
+import type { IpAddress } from '../../config/address.ts';
 import type { UserConfig, UserIpv4, UserIpv6 } from '../../config/netdevs/user.ts';
+import type { EgressRule } from '../../config/netdevs/user-egress.ts';
 import { equalBytes, formatIpv4, formatIpv6, u16be, u32be } from '../../wire/bytes.ts';
 import { isMulticastIpv4 } from '../../wire/ipv4.ts';
 import { isLoopbackIpv6, isMulticastIpv6, isUnspecifiedIpv6 } from '../../wire/ipv6.ts';
@@ -29,18 +31,41 @@ export class Policy {
   /** The host address of the last verdict TO_HOST or TO_LOOPBACK. */
   address = '';
   readonly #config: UserConfig;
+  readonly #rules: { readonly rule: EgressRule; hits: number }[];
   readonly #v4: UserIpv4 | undefined;
   readonly #v6: UserIpv6 | undefined;
 
   constructor(config: UserConfig) {
     this.#config = config;
+    this.#rules = config.egress.map((rule) => ({ rule, hits: 0 }));
     this.#v4 = config.ipv4;
     this.#v6 = config.ipv6;
   }
 
-  /** The verdict on the destination at `at` of `bytes`, 4 or 16 bytes as `version` says. */
-  decide(bytes: Uint8Array, version: number, at: number): number {
-    return version === 4 ? this.#decideV4(u32be(bytes, at)) : this.#decideV6(bytes, at);
+  /** The verdict on the destination at `at` of `bytes`, 4 or 16 bytes as `version` says; `port` 0 for ICMP. */
+  decide(
+    bytes: Uint8Array,
+    version: number,
+    at: number,
+    protocol: 'tcp' | 'udp' | 'icmp',
+    port: number,
+  ): number {
+    const verdict = version === 4 ? this.#decideV4(u32be(bytes, at)) : this.#decideV6(bytes, at);
+    if (verdict !== TO_HOST) return verdict;
+    for (let i = 0; i < this.#rules.length; i++) {
+      const { rule } = this.#rules[i];
+      if (rule.protocol !== 'any' && rule.protocol !== protocol) continue;
+      if (protocol !== 'icmp' && (port < rule.firstPort || port > rule.lastPort)) continue;
+      if (!covers(rule.address, rule.prefixLength, bytes, version, at)) continue;
+      this.#rules[i].hits++;
+      return rule.allow ? TO_HOST : DENIED;
+    }
+    return TO_HOST;
+  }
+
+  /** How often each rule decided, for listings. */
+  get rules(): readonly { readonly rule: EgressRule; readonly hits: number }[] {
+    return this.#rules;
   }
 
   #decideV4(dst: number): number {
@@ -51,10 +76,8 @@ export class Policy {
     if (dst >>> 24 === 0 || dst >>> 24 === 127 || isMulticastIpv4(dst) || dst >>> 28 === 15) return NOWHERE;
     if ((dst & net.mask.value) >>> 0 === net.net.value) return NOBODY;
     if (this.#config.restrict) return RESTRICTED;
-    for (const rule of this.#config.deny) {
-      const { address } = rule;
-      if (address.family !== 4) continue;
-      if (rule.prefixLength === 0 || (dst ^ address.value) >>> (32 - rule.prefixLength) === 0) return DENIED;
+    for (const { address, prefixLength } of this.#config.deny) {
+      if (address.family === 4 && sameNetV4(dst, address.value, prefixLength)) return DENIED;
     }
     this.address = formatIpv4(dst);
     return TO_HOST;
@@ -90,6 +113,24 @@ export class Policy {
     this.address = address;
     return TO_LOOPBACK;
   }
+}
+
+function sameNetV4(a: number, b: number, length: number): boolean {
+  return length === 0 || (a ^ b) >>> (32 - length) === 0;
+}
+
+function covers(
+  net: IpAddress | undefined,
+  length: number,
+  bytes: Uint8Array,
+  version: number,
+  at: number,
+): boolean {
+  if (net === undefined) return true;
+  if (net.family !== version) return false;
+  return net.family === 4
+    ? sameNetV4(u32be(bytes, at), net.value, length)
+    : samePrefix(bytes, at, net.bytes, length);
 }
 
 function leadingZeros(bytes: Uint8Array, at: number, count: number): boolean {

@@ -6,7 +6,7 @@ import type { Random } from '../../core/clock.ts';
 import type { Logger } from '../../core/log.ts';
 import type { Loop } from '../../core/loop.ts';
 import type { FramePool } from '../../core/pool.ts';
-import type { Handle, HostIo } from '../../host-io/host-io.ts';
+import type { Endpoint, Handle, HostIo } from '../../host-io/host-io.ts';
 import type { ChecksumRegion } from '../../wire/checksum.ts';
 import type { Neighbours } from './neighbours.ts';
 import type { Outbox } from './outbox.ts';
@@ -62,4 +62,15 @@ export interface Site {
   readonly mac: Uint8Array;
   /** ACCEPT_* bits of the guest's side. */
   accepts(): number;
+}
+
+/** The name server to ask: the user's, else the host's; undefined when there is none. */
+export function upstream(site: Site): string | undefined {
+  return site.config.dnsUpstream?.text ?? site.services.resolvers()[0];
+}
+
+/** The host address to send from to the world, when the user named one. */
+export function sourceFor(site: Site, version: number): Endpoint | undefined {
+  const address = site.config.source.find((one) => one.family === version);
+  return address === undefined ? undefined : { address: address.text, port: 0 };
 }

@@ -53,6 +53,8 @@ export class UserStats {
   udpDropHostError = 0;
   dnsQueries = 0;
   dnsDropNoResolver = 0;
+  dnsOwnAnswers = 0;
+  dnsRefused = 0;
   tcpFlowsOpened = 0;
   tcpFlowsRefused = 0;
   tcpDropNoDescriptor = 0;

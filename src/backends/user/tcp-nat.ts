@@ -25,8 +25,8 @@ import {
   type Unreachable,
   unreachableFor,
 } from './icmp-error.ts';
-import { DENIED, NOBODY, NOWHERE, RESTRICTED, TO_RESOLVER } from './policy.ts';
-import type { Site } from './site.ts';
+import { DENIED, NOBODY, NOWHERE, RESTRICTED, TO_HOST, TO_RESOLVER } from './policy.ts';
+import { type Site, sourceFor, upstream } from './site.ts';
 import { type FlowOwner, TcpFlow } from './tcp-flow.ts';
 
 const FLOWS_MAX = 16_384;
@@ -98,7 +98,7 @@ export class TcpNat implements FlowOwner {
       return;
     }
     const version = c.version;
-    const verdict = site.policy.decide(localAddress(c.link), version, 0);
+    const verdict = site.policy.decide(localAddress(c.link), version, 0, 'tcp', c.localPort);
     let address = site.policy.address;
     switch (verdict) {
       case NOWHERE:
@@ -117,7 +117,7 @@ export class TcpNat implements FlowOwner {
         this.#refuse(c, PROHIBITED);
         return;
       case TO_RESOLVER: {
-        const resolver = site.config.restrict ? undefined : site.services.resolvers()[0];
+        const resolver = site.config.restrict ? undefined : upstream(site);
         // Not our port, or nobody to ask: the connection is refused with a reset.
         if (c.localPort !== DNS_PORT || resolver === undefined) return;
         stats.dnsQueries++;
@@ -132,7 +132,11 @@ export class TcpNat implements FlowOwner {
     }
     let handle: Handle;
     try {
-      handle = site.hostIo.tcpConnect({ address, port: c.localPort }, { noDelay: true });
+      const local = verdict === TO_HOST ? sourceFor(site, version) : undefined;
+      handle = site.hostIo.tcpConnect(
+        { address, port: c.localPort },
+        local === undefined ? { noDelay: true } : { noDelay: true, local },
+      );
     } catch (error) {
       if (!(error instanceof HostIoError)) throw error;
       // Out of descriptors: a reset; the connections there are go on.

@@ -12,7 +12,7 @@
 import { HostIoError } from '../../core/errors.ts';
 import type { Timer } from '../../core/loop.ts';
 import { FACT_CSUM_VALID, FACT_NEEDS_CSUM, FACTS, LENGTH, SLOT } from '../../core/pool.ts';
-import { ERRNO, FAILED, type Handle, READABLE } from '../../host-io/host-io.ts';
+import { type Endpoint, ERRNO, FAILED, type Handle, READABLE } from '../../host-io/host-io.ts';
 import { cutFrame, FrameList, frameSum } from '../../tcp/frames.ts';
 import {
   linkHeaderReply,
@@ -36,8 +36,8 @@ import {
   unreachableFor,
 } from './icmp-error.ts';
 import { PACKET_ROOM, sendUdp } from './packet-out.ts';
-import { DENIED, NOBODY, NOWHERE, RESTRICTED, TO_RESOLVER } from './policy.ts';
-import type { Site } from './site.ts';
+import { DENIED, NOBODY, NOWHERE, RESTRICTED, TO_HOST, TO_RESOLVER } from './policy.ts';
+import { type Site, sourceFor, upstream } from './site.ts';
 import { addressText, type FlowInfo } from './tcp-nat.ts';
 
 const FLOWS_MAX = 16_384;
@@ -190,7 +190,7 @@ export class UdpNat {
     const site = this.#site;
     const { stats, policy } = site;
     const dst = ip + (version === 4 ? 16 : 24);
-    const verdict = policy.decide(site.pool.bytes, version, dst);
+    const verdict = policy.decide(site.pool.bytes, version, dst, 'udp', udp.dstPort);
     let { address } = policy;
     switch (verdict) {
       case NOWHERE:
@@ -208,7 +208,7 @@ export class UdpNat {
         this.#unreachable(frame, version, start, ip, PROHIBITED);
         return null;
       case TO_RESOLVER: {
-        const resolver = site.config.restrict ? undefined : site.services.resolvers()[0];
+        const resolver = site.config.restrict ? undefined : upstream(site);
         if (udp.dstPort !== DNS_PORT || resolver === undefined) {
           if (udp.dstPort === DNS_PORT) stats.dnsDropNoResolver++;
           this.#unreachable(frame, version, start, ip, PORT_UNREACHABLE);
@@ -227,7 +227,8 @@ export class UdpNat {
     const ports = (udp.dstPort << 16) | udp.srcPort;
     const link = linkHeaderReply(site.pool.bytes, version, ip, start + 6, site.mac, IP_PROTOCOL_UDP);
     const flow = new UdpFlow(link, ports, this.#hash(version, ip, ports), verdict === TO_RESOLVER);
-    const errno = this.#connect(flow, address, udp.dstPort);
+    const local = verdict === TO_HOST ? sourceFor(site, version) : undefined;
+    const errno = this.#connect(flow, { address, port: udp.dstPort }, local);
     if (errno !== 0) {
       stats.udpDropNoSocket++;
       const what = unreachableFor(errno);
@@ -239,12 +240,12 @@ export class UdpNat {
   }
 
   /** Opens the flow's socket, closing the flow that was silent longest if there are too many. Returns 0 or an errno. */
-  #connect(flow: UdpFlow, address: string, port: number): number {
+  #connect(flow: UdpFlow, remote: Endpoint, local: Endpoint | undefined): number {
     const { hostIo } = this.#site;
     if (this.#count >= FLOWS_MAX) this.#evict();
     for (let tries = 0; ; tries++) {
       try {
-        flow.handle = hostIo.udpOpen({ remote: { address, port } });
+        flow.handle = hostIo.udpOpen(local === undefined ? { remote } : { remote, local });
         hostIo.watch(flow.handle, READABLE, (ready) => this.#ready(flow, ready));
         return 0;
       } catch (error) {

@@ -87,6 +87,30 @@ export const userOptions = defineOptions({
     beyond: true,
     doc: 'Addresses the guest may not reach, such as 169.254.0.0/16 for link-local and metadata services. Repeats.',
   },
+  egress: {
+    kind: 'list',
+    metavar: 'allow|deny:any|tcp|udp|icmp:all|addr[/len][:port[-port]]',
+    beyond: true,
+    doc: 'What the guest may reach outside: the first rule that matches decides, and without a match it may. IPv6 addresses stand in brackets. The gateway and the name server have switches of their own. Repeats.',
+  },
+  source: {
+    kind: 'list',
+    metavar: 'addr',
+    beyond: true,
+    doc: 'The host address that connections and datagrams of the guest come from, one for each family. Repeats.',
+  },
+  'dns-upstream': {
+    kind: 'string',
+    metavar: 'addr',
+    beyond: true,
+    doc: "The name server the DNS relay asks instead of the host's.",
+  },
+  hosts: {
+    kind: 'list',
+    metavar: 'name:addr',
+    beyond: true,
+    doc: "A name that the network's name server answers itself, also when restrict is on. Repeats.",
+  },
   hostname: { kind: 'string', metavar: 'name', doc: "The guest's name, told by DHCP option 12." },
   domainname: {
     kind: 'string',

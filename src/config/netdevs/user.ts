@@ -6,6 +6,7 @@
  */
 import { OptionError } from '../../core/errors.ts';
 import {
+  type IpAddress,
   type Ipv4,
   type Ipv6,
   ipv4,
@@ -18,6 +19,7 @@ import {
 } from '../address.ts';
 import { expects } from '../kinds.ts';
 import { defineNetdev } from './definition.ts';
+import { type EgressRule, type OwnName, parseEgressRule, parseOwnName } from './user-egress.ts';
 import {
   type GuestForward,
   type HostForward,
@@ -55,6 +57,12 @@ export interface UserConfig {
   readonly restrict: boolean;
   readonly loopback: boolean;
   readonly deny: readonly DeniedNet[];
+  readonly egress: readonly EgressRule[];
+  /** At most one of each family. */
+  readonly source: readonly IpAddress[];
+  /** undefined: the host's. */
+  readonly dnsUpstream: IpAddress | undefined;
+  readonly hosts: readonly OwnName[];
   readonly hostname: string | undefined;
   readonly domainname: string | undefined;
   readonly dnssearch: readonly string[];
@@ -103,6 +111,10 @@ function resolveUser(o: UserOptions): UserConfig {
     restrict: o.restrict,
     loopback: o.loopback,
     deny: (o.deny ?? []).map(deniedNet),
+    egress: (o.egress ?? []).map(parseEgressRule),
+    source: sources(o.source ?? []),
+    dnsUpstream: dnsUpstream(o['dns-upstream']),
+    hosts: (o.hosts ?? []).map(parseOwnName),
     hostname: o.hostname,
     domainname: o.domainname,
     dnssearch: o.dnssearch ?? [],
@@ -230,6 +242,27 @@ function layOutIpv6(o: UserOptions, prefixText: string, prefixLength: number): U
 function byteMask(prefixLength: number, index: number): number {
   const bits = Math.min(8, Math.max(0, prefixLength - index * 8));
   return (0xff00 >> bits) & 0xff;
+}
+
+function dnsUpstream(text: string | undefined): IpAddress | undefined {
+  if (text === undefined) return undefined;
+  const address = parseIp(text);
+  if (!address) throw expects('dns-upstream', 'an address');
+  return address;
+}
+
+function sources(texts: readonly string[]): IpAddress[] {
+  const found = texts.map((text) => {
+    const address = parseIp(text);
+    if (!address) throw expects('source', 'an address');
+    return address;
+  });
+  for (const family of [4, 6]) {
+    if (found.filter((address) => address.family === family).length > 1) {
+      throw bad('source', `source= names more than one IPv${family} address`);
+    }
+  }
+  return found;
 }
 
 function deniedNet(text: string): DeniedNet {

@@ -19,6 +19,7 @@ import {
   writeDhcp,
 } from '../../../src/wire/dhcp.ts';
 import { Dhcpv6Message, Dhcpv6Writer } from '../../../src/wire/dhcpv6.ts';
+import { DnsMessage, writeDnsQuery } from '../../../src/wire/dns.ts';
 import { writeEthernet } from '../../../src/wire/ethernet.ts';
 import { setIcmpv6Checksum } from '../../../src/wire/icmpv6.ts';
 import { writeIpv6, writeIpv6Fragment } from '../../../src/wire/ipv6.ts';
@@ -488,6 +489,89 @@ describe('UDP', () => {
       w.run();
       expect(text(socket.sentBytes)).toBe(line);
     }
+  });
+});
+
+describe('egress, names and sources', () => {
+  const query = (name: string, type = 1): Uint8Array => {
+    const b = new Uint8Array(300);
+    return b.slice(0, writeDnsQuery(b, 0, 300, 7, name, type));
+  };
+  it('the first egress rule that matches decides, and hits are counted', () => {
+    world(
+      ',egress=allow:tcp:192.0.2.0/24:443,egress=deny:tcp:192.0.2.0/24,egress=allow:udp:all:53-60,egress=deny:any:[2001:db8::]/32,egress=deny:udp:all',
+    );
+    const tcp = (address: string, port: number): boolean => {
+      const before = w.host.all.length;
+      w.connect(address, port);
+      return w.host.all.length > before;
+    };
+    expect([tcp('192.0.2.1', 443), tcp('192.0.2.1', 80), tcp('198.51.100.1', 80)]).toEqual([
+      true,
+      false,
+      true,
+    ]);
+    const udp = (port: number): number => w.udp('198.51.100.1', port, bytes('x')).length;
+    expect([udp(53), udp(60), udp(61)]).toEqual([0, 0, 1]);
+    const hits = w.backend.info().egress.map(({ hits }) => hits);
+    expect([hits[0], hits[1]! > 0, hits[2], hits[3], hits[4]]).toEqual([1, true, 2, 0, 1]);
+    // The gateway and the name server are not the world.
+    expect(w.udp('10.0.2.3', 53, bytes('q'))).toEqual([]);
+  });
+  it('hosts= is answered here, other names are relayed, restrict refuses them', () => {
+    world(',hosts=Files.example:10.0.2.2,hosts=files.example:[fec0::2]');
+    const read = (frames: Uint8Array[]): DnsMessage => {
+      const b = udpData(frames[0]!);
+      const m = new DnsMessage();
+      expect(m.parse(b, 0, b.length)).toBe(true);
+      expect([m.id, m.isReply]).toEqual([7, true]);
+      return m;
+    };
+    const a = read(w.udp('10.0.2.3', 53, query('files.EXAMPLE')));
+    expect(a.answers.map((r) => [r.name, r.type, r.dataBytes])).toEqual([['files.EXAMPLE', 1, 4]]);
+    expect(read(w.udp('10.0.2.3', 53, query('files.example', 28))).answers.map((r) => r.dataBytes)).toEqual([
+      16,
+    ]);
+    expect(read(w.udp('10.0.2.3', 53, query('files.example', 15))).answers).toEqual([]);
+    expect(w.host.all.length).toBe(0);
+    expect(w.udp('10.0.2.3', 53, query('other.example'))).toEqual([]);
+    expect(w.host.latest.datagramsOut[0]!.data).toEqual(query('other.example'));
+    w.end();
+    world(',restrict=on,hosts=files.example:10.0.2.2');
+    expect(read(w.udp('10.0.2.3', 53, query('other.example'))).rcode).toBe(5);
+    expect(read(w.udp('10.0.2.3', 53, query('files.example'))).answers.length).toBe(1);
+    expect(w.host.all.length).toBe(0);
+  });
+  it('dns-upstream= is asked instead of the host’s resolver', () => {
+    world(',dns-upstream=203.0.113.5');
+    w.udp('10.0.2.3', 53, query('other.example'));
+    expect(w.host.latest.remote).toEqual({ address: '203.0.113.5', port: 53 });
+  });
+  it('source= names where connections come from, but for the loopback', () => {
+    world(',source=203.0.113.9');
+    w.udp('192.0.2.1', 7, bytes('x'));
+    expect(w.host.latest.local).toMatchObject({ address: '203.0.113.9' });
+    w.udp('10.0.2.2', 7, bytes('x'));
+    expect(w.host.latest.local).toMatchObject({ address: '' });
+  });
+  it('bad rules and names say what is wrong with them', () => {
+    world();
+    const message = (option: string): string => {
+      try {
+        new World(option).end();
+        return 'taken';
+      } catch (error) {
+        return (error as Error).message;
+      }
+    };
+    expect(message(',egress=maybe:tcp:all')).toContain("Invalid egress rule 'maybe:tcp:all'");
+    expect(message(',egress=allow:tcp:010.0.0.1')).toContain('Bad address');
+    expect(message(',egress=allow:tcp:10.0.0.0/33')).toContain('Bad prefix length');
+    expect(message(',egress=allow:tcp:all:90-80')).toContain('Bad port');
+    expect(message(',egress=allow:icmp:all:1')).toContain('icmp has no ports');
+    expect(message(',hosts=x')).toContain("Invalid hosts entry 'x'");
+    expect(message(',source=1.2.3.4,source=1.2.3.5')).toContain('more than one');
+    expect(message(',dns-upstream=host')).toContain('dns-upstream');
   });
 });
 
