@@ -849,6 +849,18 @@ static napi_value f_memory_fd(napi_env env, napi_callback_info info) {
   return number(env, ne_memory_fd(c, name, bytes));
 }
 
+/* [master, path, slave], or the negative number alone. */
+static napi_value f_pty_open(napi_env env, napi_callback_info info) {
+  ARGUMENTS(1);
+  (void)a;
+  char name[64] = "";
+  int32_t slave = 0;
+  int master = ne_pty_open(c, name, &slave);
+  napi_value made = tap_pair(env, master, name);
+  if (master >= 0) napi_set_element(env, made, 2, number(env, slave));
+  return made;
+}
+
 /* --- without a host: kernels --- */
 
 /* (bytes, from, to): the folded big-endian sum. */
@@ -943,6 +955,7 @@ static const struct {
     {"receiveWithFds", f_receive_with_fds},
     {"eventFd", f_event_fd},
     {"memoryFd", f_memory_fd},
+    {"ptyOpen", f_pty_open},
 };
 
 static void on_function_gone(napi_env env, void *data, void *hint) {

@@ -6,11 +6,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
+#include <termios.h>
 #include <unistd.h>
 
 /* Makes a handle of any descriptor, of the kind it turns out to be. */
@@ -161,6 +163,35 @@ int ne_memory_fd(ne_context *c, const char *name, uint64_t bytes) {
   if (error == 0) return ne_handle_new(c, fd, NE_OTHER, 0);
   close(fd);
   return error;
+}
+
+/* The slave stays open as a handle of its own: without any, the master would be hung up all the time. Raw: bytes pass as they are. */
+int ne_pty_open(ne_context *c, char name[64], int32_t *slave) {
+  int master = posix_openpt(O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
+  if (master < 0) return -errno;
+  int error = grantpt(master) < 0 || unlockpt(master) < 0 ? errno : ptsname_r(master, name, 64);
+  int other = error == 0 ? open(name, O_RDWR | O_NOCTTY | O_CLOEXEC) : -1;
+  if (error == 0 && other < 0) error = errno;
+  struct termios line;
+  if (error == 0 && tcgetattr(other, &line) < 0) error = errno;
+  if (error == 0) {
+    cfmakeraw(&line);
+    if (tcsetattr(other, TCSANOW, &line) < 0) error = errno;
+  }
+  if (error != 0) {
+    close(master);
+    if (other >= 0) close(other);
+    return -error;
+  }
+  *slave = ne_handle_new(c, other, NE_OTHER, 0);
+  int made = ne_handle_new(c, master, NE_OTHER, 0);
+  if (*slave < 0 || made < 0) {
+    int failure = *slave < 0 ? *slave : made;
+    if (*slave >= 0) ne_close(c, *slave);
+    if (made >= 0) ne_close(c, made);
+    return failure;
+  }
+  return made;
 }
 
 int ne_map(ne_context *c, int32_t handle, uint64_t offset, uint64_t length, bool writable, ne_mapping *out) {

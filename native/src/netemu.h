@@ -246,6 +246,8 @@ int64_t ne_drain(ne_context *c, int32_t handle);
 /* Blocks until `interest` (NE_READABLE, NE_WRITABLE) or an end holds, at most `timeout_ms`. Returns NE_* bits, 0 when the time passed. */
 int ne_wait_ready(ne_context *c, int32_t handle, unsigned interest, uint32_t timeout_ms);
 int ne_memory_fd(ne_context *c, const char *name, uint64_t bytes);
+/* A pseudo terminal in raw mode: returns the master, puts the slave's handle and its path aside. */
+int ne_pty_open(ne_context *c, char name[64], int32_t *slave);
 
 typedef struct {
   uint8_t *base;      /* page-aligned */

@@ -3,7 +3,7 @@
  * host I/O, which needs the addon; a regular file is written at once, and read to its end when somebody uses the chardev.
  */
 
-import { closeSync, constants, openSync, readSync, writeSync } from 'node:fs';
+import { closeSync, constants, openSync, readSync, rmSync, symlinkSync, writeSync } from 'node:fs';
 import type { ChardevConfig, ChardevDevice } from '../config/chardevs.ts';
 import { HostIoError, UnsupportedError } from '../core/errors.ts';
 import { errnoOf, errnoText } from '../host-io/errno.ts';
@@ -23,6 +23,7 @@ export class HandleChardev extends BaseChardev {
   #input: Handle;
   #output: Handle;
   #channel: HandleChannel | null = null;
+  #ended = false;
 
   constructor(
     config: ChardevConfig,
@@ -80,6 +81,8 @@ export class HandleChardev extends BaseChardev {
     if (this.#output !== -1 && this.#output !== this.#input) this.#io.close(this.#output);
     this.#input = -1;
     this.#output = -1;
+    if (this.#ended) return;
+    this.#ended = true;
     this.#onClose();
   }
 }
@@ -117,6 +120,27 @@ export function openPipe(config: ConfigOf<'pipe'>, context: ChardevContext): Han
     return new HandleChardev(config, io, { input: both, output: both }, 'pipe');
   }
   return new HandleChardev(config, io, { input: handles[0]!, output: handles[1]! }, 'pipe');
+}
+
+/** A pseudo terminal; `path` names a link to it. What is written while nobody reads it waits in the terminal. */
+export function openPty(config: ConfigOf<'pty'>, context: ChardevContext): HandleChardev {
+  const io = hostIoOf(context, 'pty');
+  const { master, slave, name } = io.ptyOpen();
+  const { path } = config;
+  if (path !== undefined) {
+    try {
+      symlinkSync(name, path);
+    } catch (error) {
+      io.close(master);
+      io.close(slave);
+      const { code = 'EIO' } = error as NodeJS.ErrnoException;
+      throw new HostIoError('symlink', code, `could not create '${path}': ${errnoText(errnoOf(code))}`);
+    }
+  }
+  return new HandleChardev(config, io, { input: master, output: master }, `pty:${name}`, () => {
+    io.close(slave);
+    if (path !== undefined) rmSync(path, { force: true });
+  });
 }
 
 const BUFFER_BYTES = 65_536;

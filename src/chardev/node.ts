@@ -1,7 +1,7 @@
 /** The chardevs of a Node process: those of files, pipes and the terminal beside the portable ones. */
 
 import { OptionError } from '../core/errors.ts';
-import { FileChardev, openPipe, StdioChardev, type StdioStreams } from './files.ts';
+import { FileChardev, openPipe, openPty, StdioChardev, type StdioStreams } from './files.ts';
 import { type ChardevTable, portableChardevs } from './index.ts';
 
 /** `stdio`: the process's streams; undefined: they are taken, and a stdio chardev is refused. */
@@ -11,6 +11,7 @@ export function nodeChardevs(stdio: StdioStreams | undefined): ChardevTable {
     ...portableChardevs,
     file: (config, context) => new FileChardev(config, context),
     pipe: (config, context) => openPipe(config, context),
+    pty: (config, context) => openPty(config, context),
     stdio: (config) => {
       if (stdio === undefined || stdioUsed)
         throw new OptionError('cannot use stdio by multiple character devices');

@@ -113,6 +113,8 @@ export interface BoundAddon {
   receiveWithFds(handle: number, target: Uint8Array, limit: number, out: Int32Array): number;
   eventFd(): number;
   memoryFd(name: string, bytes: number): number;
+  /** Master, path, slave. */
+  ptyOpen(): number | [number, string, number];
 }
 
 export interface Addon {

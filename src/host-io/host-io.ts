@@ -223,6 +223,8 @@ export interface HostIo {
    */
   waitReady(handle: Handle, interest: number, timeoutMs: number): number;
   memoryFd(name: string, bytes: number): Handle;
+  /** A pseudo terminal in raw mode. The slave is held open too, so that the master is not hung up while nobody else has it open. */
+  ptyOpen(): { master: Handle; slave: Handle; name: string };
   /** Maps [offset, offset + length) of a descriptor, shared. The array is emptied by `unmap`; truncation of the file under it reads as zeros. */
   map(handle: Handle, offset: number, length: number, writable?: boolean): Uint8Array;
   unmap(memory: Uint8Array): void;

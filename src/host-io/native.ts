@@ -496,6 +496,13 @@ export class NativeHostIo implements HostIo {
     return this.#addon.waitReady(handle, interest, timeoutMs);
   }
 
+  ptyOpen(): { master: Handle; slave: Handle; name: string } {
+    const made = this.#addon.ptyOpen();
+    if (typeof made === 'number') throw hostIoError('posix_openpt', made, 'pseudo terminal');
+    const [master, name, slave] = made;
+    return { master, slave, name };
+  }
+
   memoryFd(name: string, bytes: number): Handle {
     return this.#check(this.#addon.memoryFd(name, bytes), 'memfd_create', `${bytes} bytes of shared memory`);
   }

@@ -40,7 +40,7 @@ describe('a JSON stream', () => {
         fc.array(json, { minLength: 1, maxLength: 4 }),
         fc.array(fc.nat(), { maxLength: 8 }),
         (all, cuts) => {
-          const bytes = new TextEncoder().encode(all.map((value) => JSON.stringify(value)).join('\n') + '\n');
+          const bytes = new TextEncoder().encode(`${all.map((value) => JSON.stringify(value)).join('\n')}\n`);
           const places = [...new Set(cuts.map((cut) => cut % bytes.length))].sort((a, b) => a - b);
           const chunks = [0, ...places].map((place, i) => bytes.subarray(place, places[i] ?? bytes.length));
           // As text, for integers that a double just holds arrive as bigint.

@@ -426,6 +426,10 @@ export class PortableHostIo implements HostIo, EntryOwner {
     return needsAddon('shared memory');
   }
 
+  ptyOpen(): { master: Handle; slave: Handle; name: string } {
+    return needsAddon('a pseudo terminal');
+  }
+
   map(_handle: Handle, _offset: number, _length: number, _writable?: boolean): Uint8Array {
     return needsAddon('shared memory');
   }
