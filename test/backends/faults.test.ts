@@ -9,7 +9,7 @@ import type { L2tpv3Stats } from '../../src/backends/l2tpv3.ts';
 import type { StreamPortStats } from '../../src/backends/stream-port.ts';
 import { readCounters } from '../../src/core/stats.ts';
 import { type Handle, READABLE } from '../../src/host-io/host-io.ts';
-import { packet, tags } from '../lib/context.ts';
+import { packet, type RecordingClient, tags } from '../lib/context.ts';
 import { BackendLab, freePorts } from './lab.ts';
 
 const LOCAL = '127.0.0.1';
@@ -352,7 +352,7 @@ describe('a datagram netdev', () => {
   it('does not hear its own multicast frames, and hears another’s on the same machine', async () => {
     const [port] = freePorts(lab, 1) as [number];
     const options = { mcast: `230.0.0.3:${port}`, localaddr: LOCAL };
-    const guests = [];
+    const guests: RecordingClient[] = [];
     for (let i = 0; i < 3; i++) guests.push(lab.guest(await lab.open('socket', options)));
     guests[0]!.send(packet(1));
     await lab.until(() => guests[1]!.received.length === 1 && guests[2]!.received.length === 1);
