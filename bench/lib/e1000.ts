@@ -1,14 +1,15 @@
 /** What the e1000 benches share: a machine with a real clock's loop, the plain-object twins, and measuring. */
 import { SystemClock, seededRandom } from '../../src/core/clock.ts';
+import { copyRounded } from '../../src/core/copy.ts';
 import { silentLogger } from '../../src/core/log.ts';
 import { Loop } from '../../src/core/loop.ts';
-import { FramePool } from '../../src/core/pool.ts';
+import { FramePool, OFFSET } from '../../src/core/pool.ts';
 import { ACCEPT_ALL, Port } from '../../src/core/port.ts';
 import { GuestRam } from '../../src/guest/driver/guest-ram.ts';
 import { E1000 } from '../../src/nic/e1000/index.ts';
 import { adapt } from '../../src/nic/offload.ts';
 import type { DeviceHost } from '../../src/pci/device-host.ts';
-import { GuestMemory } from '../../src/pci/guest-memory.ts';
+import { DMA_READ, GuestMemory } from '../../src/pci/guest-memory.ts';
 import { median } from './report.ts';
 
 export const MAC = Uint8Array.of(0x52, 0x54, 0, 0x12, 0x34, 0x56);
@@ -66,20 +67,51 @@ export function tcpHeaders(length: number): Uint8Array {
   const bytes = new Uint8Array(length);
   bytes.set(MAC, 0);
   bytes.set([2, 0, 0, 0, 0, 1], 6);
-  bytes.set([8, 0, 0x45, 0, (length - 14) >> 8, (length - 14) & 255, 0, 1, 0x40, 0, 64, 6, 0, 0, 10, 0, 2, 15, 10, 0, 2, 2], 12);
+  bytes.set(
+    [
+      8,
+      0,
+      0x45,
+      0,
+      (length - 14) >> 8,
+      (length - 14) & 255,
+      0,
+      1,
+      0x40,
+      0,
+      64,
+      6,
+      0,
+      0,
+      10,
+      0,
+      2,
+      15,
+      10,
+      0,
+      2,
+      2,
+    ],
+    12,
+  );
   bytes.set([0x30, 0x39, 0, 80, 0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 255, 255, 0, 0, 0, 0], 34);
   return bytes;
 }
 
-/** Median ns a frame of each way, the ways alternating. */
-export function rates(rounds: number, frames: number, ways: Record<string, () => void>): Record<string, number> {
+/** Median ns of CPU time a frame of each way (all threads of the process), the ways alternating: wall time would count who else runs here. */
+export function rates(
+  rounds: number,
+  frames: number,
+  ways: Record<string, () => void>,
+): Record<string, number> {
   const samples: Record<string, number[]> = {};
   for (const run of Object.values(ways)) run();
   for (let round = 0; round < rounds; round++) {
     for (const [name, run] of Object.entries(ways)) {
-      const begin = process.hrtime.bigint();
+      const before = process.cpuUsage();
       run();
-      (samples[name] ??= []).push(Number(process.hrtime.bigint() - begin) / frames);
+      const { user, system } = process.cpuUsage(before);
+      (samples[name] ??= []).push((1000 * (user + system)) / frames);
     }
   }
   return Object.fromEntries(Object.entries(samples).map(([name, list]) => [name, median(list)]));
@@ -108,7 +140,8 @@ interface Descriptor {
 export function twinTransmit(length: number, frames: number, rounds: number): number {
   const ram = new Uint8Array(4 << 20);
   const ring: Descriptor[] = [];
-  for (let i = 0; i < 1024; i++) ring.push({ buffer: ram, offset: (i * 2048) % (2 << 20), length, done: false });
+  for (let i = 0; i < 1024; i++)
+    ring.push({ buffer: ram, offset: (i * 2048) % (2 << 20), length, done: false });
   const counters = { frames: 0, bytes: 0 };
   let touched = 0;
   const receive = (batch: Uint8Array[]): void => {
@@ -138,7 +171,8 @@ export function twinTransmit(length: number, frames: number, rounds: number): nu
 export function twinReceive(length: number, frames: number, rounds: number): number {
   const ram = new Uint8Array(4 << 20);
   const ring: Descriptor[] = [];
-  for (let i = 0; i < 1024; i++) ring.push({ buffer: ram, offset: (i * 2048) % (2 << 20), length: 0, done: false });
+  for (let i = 0; i < 1024; i++)
+    ring.push({ buffer: ram, offset: (i * 2048) % (2 << 20), length: 0, done: false });
   const source = tcpHeaders(length);
   const counters = { frames: 0, bytes: 0 };
   let head = 0;
@@ -162,4 +196,30 @@ export function twinReceive(length: number, frames: number, rounds: number): num
   const result = rates(rounds, frames, { run }).run!;
   if (counters.frames === 0) throw new Error('nothing was received');
   return result;
+}
+
+/**
+ * The least that any model of a NIC does for a frame on this pool: take a slot, copy the bytes between guest RAM and it, let go of it. What the model
+ * costs is judged by its ratio to this, measured in the same run. Returns a function that does it `frames` times.
+ */
+export function floorOf(bench: E1000Bench, length: number, frames: number): () => void {
+  const { pool, ram, memory } = bench.machine;
+  const slots = pool.memories[0]!;
+  const t = pool.table;
+  const base = ram.allocate(256 * 2048, 64);
+  memory.translate(base, 1, DMA_READ);
+  const guest = memory.hit;
+  const at = ram.offset(base);
+  const batch = new Int32Array(64);
+  return () => {
+    for (let done = 0; done < frames; done += batch.length) {
+      for (let i = 0; i < batch.length; i++) {
+        const frame = pool.alloc(length);
+        copyRounded(guest, at + (((done + i) & 255) << 11), slots, t[frame + OFFSET]!, length);
+        pool.setLength(frame, length);
+        batch[i] = frame;
+      }
+      pool.releaseAll(batch, 0, batch.length);
+    }
+  };
 }

@@ -21,6 +21,8 @@ export interface RigOptions {
   multicast?: Uint8Array[];
   offloads?: boolean;
   ramAddress?: number;
+  /** Poisoned slots and checks of every frame; default true. */
+  debug?: boolean;
 }
 
 export class E1000Rig {
@@ -40,6 +42,7 @@ export class E1000Rig {
       small: options.small ?? 512,
       ramBytes: 8 << 20,
       ramAddress: options.ramAddress ?? 0,
+      debug: options.debug ?? true,
     });
     this.nic = new E1000(
       { host: this.machine, link: this.machine.link, name: 'e1000.0' },

@@ -373,6 +373,65 @@ describe('transmit', () => {
     rig.expectGood();
   });
 
+  it('hardening 22: resets and doorbells while remote memory is read or written', () => {
+    rig = new E1000Rig();
+    const { machine, nic } = rig;
+    machine.onInterrupt = null;
+    const far = new Uint8Array(65_536);
+    const words = new Int32Array(far.buffer);
+    const FAR = 0x4000_0000;
+    let turn = 0;
+    const meddle = (): void => {
+      turn++;
+      if (turn % 7 === 0) rig.put(0, 0x04000000);
+      else if (turn % 5 === 0) nic.reset();
+      else if (turn % 3 === 0) rig.put(0x3818, turn % 32);
+      else if (turn % 11 === 0) rig.put(0x2818, turn % 32);
+    };
+    machine.memory.addRemote(FAR, {
+      length: far.length,
+      read(offset, target, at, length) {
+        target.set(far.subarray(offset, offset + length), at);
+        meddle();
+        return turn % 13 !== 0;
+      },
+      write(offset, source, at, length) {
+        far.set(source.subarray(at, at + length), offset);
+        meddle();
+        return turn % 17 !== 0;
+      },
+    });
+    for (let round = 0; round < 300; round++) {
+      for (let i = 0; i < 32; i++) {
+        words.set(
+          [FAR + 0x1000 + 2048 * (i % 8), 0, (i % 3 === 0 ? MORE : CMD) | DATA | (60 + 40 * i), 0],
+          4 * i,
+        );
+        words.set([FAR + 0x8000 + 2048 * (i % 8), 0, 0, 0], 128 + 4 * i);
+      }
+      nic.writeConfig(4, 2, 6);
+      for (const [base, ring] of [
+        [0x2800, FAR + 512],
+        [0x3800, FAR],
+      ]) {
+        rig.put(base!, ring!);
+        rig.put(base! + 8, 512);
+        rig.put(base! + 0x10, 0);
+      }
+      rig.put(0x100, 0x801a);
+      rig.put(0x2818, 31);
+      rig.put(0x400, 0x4010a);
+      rig.put(0x3818, 31);
+      for (let i = 0; i < 5; i++) machine.peer.send(toUs(60 + 300 * i));
+      machine.loop.run();
+    }
+    machine.settle();
+    expect(turn).toBeGreaterThan(1000);
+    machine.memory.remove(FAR, far.length);
+    machine.onInterrupt = () => rig.driver.interrupt();
+    rig.expectGood();
+  });
+
   it('hardening 22: a peer that unplugs the NIC while it is sent frames', () => {
     rig = new E1000Rig();
     const other = new E1000Rig();
