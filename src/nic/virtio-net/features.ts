@@ -126,24 +126,25 @@ export function offerFeatures(
     offered.add(F_VERSION_1);
     offered.add(F_NOTIFICATION_DATA);
   }
-  for (const { property, bit, peer, needs, needsAny } of FEATURES) {
-    if (!properties.has(property) || ((peer ?? 0) & ~peerAccepts) !== 0) continue;
-    if (needs?.some((other) => !offered.has(other))) continue;
-    if (needsAny !== undefined && !needsAny.some((other) => offered.has(other))) continue;
-    offered.add(bit);
+  for (const { property, bit, peer } of FEATURES) {
+    if (properties.has(property) && ((peer ?? 0) & ~peerAccepts) === 0) offered.add(bit);
   }
-  // Those that stand before what they need in the table.
-  for (const { bit, needs } of FEATURES) if (needs?.some((other) => !offered.has(other))) offered.remove(bit);
+  // What is needed may itself go for want of something: chains are two long.
+  for (let pass = 0; pass < 2; pass++) {
+    for (const row of FEATURES) if (!hasNeeds(offered, row)) offered.remove(row.bit);
+  }
+}
+
+function hasNeeds(features: Features, { needs, needsAny }: Row): boolean {
+  return (
+    (needs?.every((other) => features.has(other)) ?? true) &&
+    (needsAny?.some((other) => features.has(other)) ?? true)
+  );
 }
 
 /** Whether accepted features hold their dependencies. */
 export function featuresFit(accepted: Features): boolean {
-  return FEATURES.every(
-    ({ bit, needs, needsAny }) =>
-      !accepted.has(bit) ||
-      ((needs?.every((other) => accepted.has(other)) ?? true) &&
-        (needsAny?.some((other) => accepted.has(other)) ?? true)),
-  );
+  return FEATURES.every((row) => !accepted.has(row.bit) || hasNeeds(accepted, row));
 }
 
 /** The one place that knows how long a packet's header is (section 5.1.6.1). */
