@@ -28,6 +28,8 @@ export const VECTORS = 4;
 export class TestFunction extends PciFunction {
   readonly registers = new Uint32Array(PLAIN_END / 4);
   resets = 0;
+  /** Called within every register write. */
+  onWrite: (() => void) | null = null;
   reads = 0;
   copied = 0;
   /** Sizes and offsets of what reached the registers, in order. */
@@ -61,6 +63,7 @@ export class TestFunction extends PciFunction {
 
   protected override writeRegister(bar: number, offset: number, value: number): void {
     this.accesses.push(`w${bar}:${offset.toString(16)}=${value.toString(16)}`);
+    this.onWrite?.();
     if (bar !== 0) return;
     if (offset < PLAIN_END) this.registers[offset / 4] = value;
     else if (offset === PIN) this.setIntx(value !== 0);

@@ -268,6 +268,32 @@ test('a reply that nobody asked for is counted and ignored', async () => {
   expect(bench.server.wireStats.strayReplies).toBe(2);
 });
 
+test('hardening 55: a message cut off by its sender leaves none of its descriptors', async () => {
+  const ram = bench.clientIo.memoryFd('ram', 1 << 20);
+  for (const length of [1, 15, 16, 20, 47]) {
+    const client = await bench.connect();
+    client.sendRaw(VfioClient.encode(2, dmaMap(0, 0x1000)).subarray(0, length), [ram]);
+    client.close();
+  }
+  await works(await bench.connect());
+  expect(bench.serverHandles).toBe(2);
+  expect(bench.host.memory.ranges).toEqual([]);
+  bench.clientIo.close(ram);
+});
+
+test('hardening 22: the server is closed by what a register write brings about', async () => {
+  const client = await bench.connect();
+  const ram = bench.clientIo.memoryFd('ram', 1 << 20);
+  await client.map(0, 1 << 20, ram);
+  bench.device.onWrite = () => bench.server.close();
+  client.send(10, concat(fields([0, 8], [0, 4], [4, 4]), fields([1, 4])));
+  client.send(9, fields([0, 8], [0, 4], [4, 4]));
+  expect(await client.receive()).toBeNull();
+  expect(bench.serverHandles).toBe(0);
+  expect(bench.device.resets).toBe(1);
+  bench.clientIo.close(ram);
+});
+
 test('hardening 22: a model that throws gives an error reply, and everything goes on', async () => {
   const client = await bench.connect();
   expect(await client.fails(9, fields([FAULT, 8], [0, 4], [4, 4]))).toBe(5);

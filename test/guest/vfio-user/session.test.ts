@@ -170,6 +170,27 @@ test('DMA: ranges of one file are views on one mapping, moved at no cost', async
   bench.clientIo.close(ram);
 });
 
+test('DMA: a file of several GiB is mapped in windows, and a copy crosses from one to the next', async () => {
+  const client = await bench.connect();
+  const GiB = 2 ** 30;
+  const ram = bench.clientIo.memoryFd('ram', 3 * GiB);
+  await client.map(0, 0xc0000, ram);
+  await client.map(4 * GiB, 2.5 * GiB, ram, 0.25 * GiB);
+  expect(bench.server.dmaStats.windows).toBe(3);
+  const near = bench.clientIo.map(ram, GiB - 4096, 8192);
+  near.set([1, 2, 3, 4], 4094);
+  const seam = 4 * GiB + GiB - 0.25 * GiB - 2;
+  const bytes = new Uint8Array(4);
+  expect(bench.host.memory.read(seam, bytes, 0, 4)).toBe(true);
+  expect([...bytes]).toEqual([1, 2, 3, 4]);
+  expect(bench.host.memory.write(seam, Uint8Array.of(9, 8, 7, 6), 0, 4)).toBe(true);
+  expect([...near.subarray(4094, 4098)]).toEqual([9, 8, 7, 6]);
+  await client.unmap(4 * GiB, 2.5 * GiB);
+  expect(bench.host.memory.ranges.length).toBe(1);
+  bench.clientIo.unmap(near);
+  bench.clientIo.close(ram);
+});
+
 test('DMA: while any range of a file is left, the file stays mapped once', async () => {
   const client = await bench.connect();
   const ram = bench.clientIo.memoryFd('ram', 1 << 20);
