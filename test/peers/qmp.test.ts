@@ -184,7 +184,7 @@ describe('clients that are not ours', () => {
       'CommandNotFound: The command no-such-command has not been found',
       'True',
       'schema True',
-      'STOP RESUME RESET DEVICE_DELETED SHUTDOWN',
+      'STOP RESUME NIC_RX_FILTER_CHANGED RESET DEVICE_DELETED SHUTDOWN',
     ]);
     expect((await netemu.finished).status).toBe(0);
   });

@@ -28,6 +28,9 @@ export const PAGE_HTML = `<!doctype html>
 </html>
 `;
 
+export const PAGE_ICON = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><path d="M3 13V3l10 10V3" fill="none" stroke="#2a9d4a" stroke-width="2.5"/></svg>
+`;
+
 export const PAGE_STYLE = `:root { color-scheme: light dark; --line: #8888; --up: #2a9d4a; --down: #c0392b; }
 body { font: 14px/1.4 system-ui, sans-serif; margin: 1.5rem; }
 header { display: flex; gap: 1rem; align-items: baseline; }

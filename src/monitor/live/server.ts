@@ -21,7 +21,7 @@ import type { Network } from '../../network/network.ts';
 import { userNetworks } from '../commands/user.ts';
 import { jsonText } from '../json-text.ts';
 import { prometheusText } from '../prometheus.ts';
-import { PAGE_HTML, PAGE_SCRIPT, PAGE_STYLE } from './page.ts';
+import { PAGE_HTML, PAGE_ICON, PAGE_SCRIPT, PAGE_STYLE } from './page.ts';
 
 const MAX_CONNECTIONS = 32;
 const TIMEOUT_MS = 10_000;
@@ -48,6 +48,7 @@ export async function serveLive(
   const host = address.type === 'inet' ? loopbackHost(address.host.text) : undefined;
   const answers: Readonly<Record<string, Answer>> = {
     '/': { type: 'text/html; charset=utf-8', body: () => PAGE_HTML },
+    '/favicon.ico': { type: 'image/svg+xml', body: () => PAGE_ICON },
     '/page.js': { type: 'text/javascript; charset=utf-8', body: () => PAGE_SCRIPT },
     '/page.css': { type: 'text/css; charset=utf-8', body: () => PAGE_STYLE },
     '/network.json': { type: 'application/json', body: () => jsonText(liveState(network, version)) },
