@@ -148,7 +148,12 @@ export class Sender {
     const enough = Math.min(this.segmentBytes, this.windowMax >> 1);
     // Sender's silly window avoidance, RFC 9293 section 3.8.6.2.1; with nothing in flight there is no later chance.
     if (room < enough && (this.flightBytes > 0 || room <= 0)) room = 0;
-    if (room > 0 && !this.#c.stack.maySend(this.#tail - this.#head)) room = 0;
+    if (room > 0 && !this.#c.stack.maySend(this.#tail - this.#head)) {
+      // Slots are short for all connections together; they come back soon, or their holders time out.
+      this.starved = true;
+      this.#c.retryLater();
+      return 0;
+    }
     if (room <= 0) {
       this.#limited ||= this.#congestionRoom() < enough;
       this.starved = true;

@@ -131,7 +131,7 @@ export class UserBackend implements Backend, Client {
     this.#port = new Port(id, 'backend', this, context);
     this.#port.accepts = ACCEPT_CSUM | ACCEPT_TSO4 | ACCEPT_TSO6 | ACCEPT_ECN;
     this.ports = [this.#port];
-    this.#outbox = new Outbox(context, this.stats);
+    this.#outbox = new Outbox(context, this.stats, () => this.#roomAgain());
     this.#outbox.attach(this.#port);
     const port = this.#port;
     this.#site = {
@@ -207,9 +207,15 @@ export class UserBackend implements Backend, Client {
   }
 
   peerReady(): void {
-    if (!this.#outbox.flush()) return;
+    this.#outbox.flush();
+  }
+
+  #roomAgain(): void {
+    if (this.#closed) return;
+    this.#outbox.begin();
     this.tcp.stack.outputReady();
     this.udp.resume();
+    this.#outbox.end();
   }
 
   linkChanged(up: boolean): void {

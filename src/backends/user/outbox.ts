@@ -17,12 +17,17 @@ export class Outbox {
   #blocked = false;
   #posted = false;
   #batches = 0;
+  /** Somebody was told that there is no room. */
+  #missed = false;
   #port: Port | null = null;
   readonly #task: () => void;
+  readonly #tell: () => void;
 
-  constructor(context: LinkContext, stats: UserStats) {
+  /** `onRoom`: there is room again, after `room` said 0. */
+  constructor(context: LinkContext, stats: UserStats, onRoom: () => void) {
     this.#context = context;
     this.#stats = stats;
+    this.#tell = onRoom;
     this.#task = () => {
       this.#posted = false;
       this.flush();
@@ -33,9 +38,11 @@ export class Outbox {
     this.#port = port;
   }
 
-  /** How many frames `push` takes now. */
+  /** How many frames `push` takes now. Whoever is told 0 is called back through `onRoom`. */
   room(): number {
-    return this.#blocked ? 0 : LIMIT - this.#count;
+    const room = this.#blocked ? 0 : LIMIT - this.#count;
+    if (room === 0) this.#missed = true;
+    return room;
   }
 
   /** Takes the caller's hold of a frame; drops it, counted, when there is no room. */
@@ -72,7 +79,11 @@ export class Outbox {
     if (taken < count) frames.copyWithin(0, taken, this.#count);
     this.#count -= taken;
     this.#blocked = this.#count > 0;
-    return !this.#blocked;
+    if (this.#blocked || !this.#missed) return !this.#blocked;
+    // Also a turn that only filled the outbox, without a refusal of the port, kept somebody waiting.
+    this.#missed = false;
+    this.#context.loop.post(this.#tell);
+    return true;
   }
 
   get waiting(): number {

@@ -193,6 +193,15 @@ describe('data and ends', () => {
     w.run(5e9);
     expect(user.receivedBytes).toBe(500_000);
   });
+  it('more answers in one turn than the outbox holds: none is forgotten', () => {
+    world();
+    const flows = Array.from({ length: 1300 }, () => w.connect('10.0.2.2', 80));
+    for (const { socket } of flows) w.host.finishConnect(socket);
+    w.run(1e9);
+    for (const { socket } of flows) w.host.push(socket, bytes('answer'));
+    w.run(150e6); // less than a retransmission timeout
+    expect(flows.filter(({ user }) => text(user.received) !== 'answer').length).toBe(0);
+  });
   it('a slot shortage is survived', () => {
     const { user, socket } = open();
     const hog: number[] = [];
