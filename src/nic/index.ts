@@ -4,6 +4,7 @@ import type { DeviceConfig, NicModelName } from '../config/devices/index.ts';
 import { UnsupportedError } from '../core/errors.ts';
 import { E1000 } from './e1000/index.ts';
 import type { Nic, NicSite } from './nic.ts';
+import { Rtl8139 } from './rtl8139/index.ts';
 import { VirtioNet } from './virtio-net/index.ts';
 
 type MakeNic<K extends NicModelName> = (
@@ -16,6 +17,7 @@ export type NicTable = { readonly [K in NicModelName]?: MakeNic<K> };
 
 export const nics: NicTable = {
   e1000: (site, mac, { initVet, mitigation }) => new E1000(site, { mac, initVet, mitigation }),
+  rtl8139: (site, mac, { chip }) => new Rtl8139(site, { mac, chip }),
   'virtio-net': (site, mac, config) => {
     if (config.vhostUser !== undefined)
       throw new UnsupportedError('vhost-user= is not available in this build of netemu');

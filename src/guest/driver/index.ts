@@ -3,6 +3,7 @@
 import { UnsupportedError } from '../../core/errors.ts';
 import type { DriverOptions, NicDriver } from './driver.ts';
 import { E1000Driver } from './e1000-driver.ts';
+import { Rtl8139Driver } from './rtl8139-driver.ts';
 import { VirtioDriver } from './virtio-driver.ts';
 
 export interface DriverModel {
@@ -15,6 +16,7 @@ export interface DriverModel {
 
 export const DRIVER_MODELS: readonly DriverModel[] = [
   { model: 'e1000', speedText: '1000 Mb/s full duplex', create: (options) => new E1000Driver(options) },
+  { model: 'rtl8139', speedText: '100 Mb/s full duplex', create: (options) => new Rtl8139Driver(options) },
   { model: 'virtio-net', speedText: 'virtual', create: (options) => new VirtioDriver(options) },
 ];
 

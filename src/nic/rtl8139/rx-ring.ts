@@ -1,0 +1,245 @@
+/**
+ * The C+ receive ring (8139C+ datasheet, "Receive descriptors"): up to 64 descriptors of 16 bytes, the last one with EOR; the device's are those
+ * with OWN.
+ *
+ *   given   word 0  OWN EOR, buffer size       word 1  -                  words 2, 3  buffer address
+ *   back    word 0  EOR FS LS, whom it was for, errors, PID and checksum failures, length with FCS       word 1  TAVA, VLAN tag
+ *
+ * A frame takes as many descriptors as its length needs, which must all be the device's before a byte is written. They are given back
+ * last first, so a driver that sees the first sees all. A buffer that is not RAM gives RES in its descriptor, so the driver drops the frame.
+ */
+
+import { copyMemory } from '../../core/copy.ts';
+import { NEXT, OFFSET, TOTAL } from '../../core/pool.ts';
+import { DMA_BOTH, DMA_WRITE } from '../../pci/guest-memory.ts';
+import { FRAME_MIN_BYTES } from '../frame-size.ts';
+import { BAD_IP, BAD_L4, CHECKED_IP, CHECKED_L4, HeaderLayout, verifyFrame } from '../offload.ts';
+import type { RxStore } from '../rx-store.ts';
+import type { Chip } from './chip.ts';
+import { CPCR, CPCR_RX_CHECKSUM, CPCR_RX_VLAN, DESCRIPTOR_BYTES, RDSAR, RING_MAX } from './registers.ts';
+import {
+  FCS_BYTES,
+  LOST,
+  NO_ROOM,
+  NORMAL_MAX_BYTES,
+  STORED,
+  STORED_BAD,
+  TO_ALL,
+  TO_GROUP,
+  TO_US,
+} from './rx.ts';
+
+const RX_EOR = 1 << 30;
+const RX_FS = 1 << 29;
+const RX_LS = 1 << 28;
+const RX_MAR = 1 << 26;
+const RX_PAM = 1 << 25;
+const RX_BAR = 1 << 24;
+const RX_RWT = 1 << 21;
+const RX_RES = 1 << 20;
+const RX_PID_TCP = 1 << 16;
+const RX_PID_UDP = 2 << 16;
+const RX_PID_IP = 3 << 16;
+const RX_IPF = 1 << 15;
+const RX_UDPF = 1 << 14;
+const RX_TCPF = 1 << 13;
+const RX_SIZE = 0x1fff;
+const RX_TAVA = 1 << 16;
+
+const PROTOCOL_TCP = 6;
+const PROTOCOL_UDP = 17;
+const VLAN_TAG_BYTES = 4;
+const TYPE_OFFSET = 12;
+
+export class RxRing {
+  /** The next descriptor. */
+  index = 0;
+  readonly #chip: Chip;
+  readonly #store: RxStore;
+  readonly #layout = new HeaderLayout();
+  readonly #scratch = new Uint8Array(DESCRIPTOR_BYTES);
+  readonly #scratchWords = new Int32Array(this.#scratch.buffer);
+  /** The frame's descriptors. */
+  readonly #indices = new Uint8Array(RING_MAX);
+  /** The descriptor that `#fetch` read. */
+  #command = 0;
+  #address = 0;
+
+  constructor(chip: Chip, store: RxStore) {
+    this.#chip = chip;
+    this.#store = store;
+  }
+
+  #place(index: number): number {
+    const { words } = this.#chip;
+    const at = RDSAR >> 2;
+    const low = (words[at] & ~(DESCRIPTOR_BYTES - 1)) >>> 0;
+    return (words[at + 1] >>> 0) * 4294967296 + low + DESCRIPTOR_BYTES * index;
+  }
+
+  /** Reads a descriptor; false when it is not in RAM. */
+  #fetch(index: number): boolean {
+    const { memory } = this.#chip;
+    const address = this.#place(index);
+    const offset = memory.translate(address, DESCRIPTOR_BYTES, DMA_BOTH);
+    let at = offset >>> 2;
+    let words = memory.hit.words;
+    if (offset < 0) {
+      if (!memory.read(address, this.#scratch, 0, DESCRIPTOR_BYTES)) return false;
+      words = this.#scratchWords;
+      at = 0;
+    }
+    this.#command = words[at];
+    this.#address = (words[at + 3] >>> 0) * 4294967296 + (words[at + 2] >>> 0);
+    return true;
+  }
+
+  /** Gives a descriptor back: its tag word first, the word with OWN last. */
+  #writeBack(index: number, status: number, tag: number): void {
+    const { memory } = this.#chip;
+    const address = this.#place(index);
+    const offset = memory.translate(address, DESCRIPTOR_BYTES, DMA_BOTH);
+    if (offset >= 0) {
+      const { words } = memory.hit;
+      words[(offset >>> 2) + 1] = tag;
+      words[offset >>> 2] = status | (words[offset >>> 2] & RX_EOR);
+      return;
+    }
+    if (!memory.read(address, this.#scratch, 0, 4)) return;
+    this.#scratchWords[0] = status | (this.#scratchWords[0] & RX_EOR);
+    this.#scratchWords[1] = tag;
+    memory.write(address, this.#scratch, 0, 8);
+  }
+
+  /** The next descriptor is the device's; or it is nowhere, and frames are dropped. */
+  get hasRoom(): boolean {
+    return !this.#fetch(this.index) || this.#command < 0;
+  }
+
+  /** Stores a frame; `whom`: TO_*. */
+  put(frame: number, whom: number): number {
+    const { pool, stats, memory, halves } = this.#chip;
+    const t = pool.table;
+    const at = t[frame + OFFSET];
+    const total = t[frame + TOTAL];
+    const control = halves[CPCR >> 1];
+    const first = this.index;
+    if (!this.#fetch(first)) {
+      stats.rxDropBadRing++;
+      this.#chip.badAddress();
+      return LOST;
+    }
+    if (this.#command >= 0) return NO_ROOM;
+    let tag = 0;
+    let cut = 0;
+    if ((control & CPCR_RX_VLAN) !== 0 && total >= TYPE_OFFSET + VLAN_TAG_BYTES + 2) {
+      const bytes = pool.bytes;
+      if (bytes[at + TYPE_OFFSET] === 0x81 && bytes[at + TYPE_OFFSET + 1] === 0) {
+        // As the descriptor has it: high byte last.
+        tag = RX_TAVA | bytes[at + TYPE_OFFSET + 2] | (bytes[at + TYPE_OFFSET + 3] << 8);
+        cut = VLAN_TAG_BYTES;
+      }
+    }
+    const stored = Math.max(total - cut, FRAME_MIN_BYTES) + FCS_BYTES;
+    let status = whom === TO_US ? RX_PAM : whom === TO_ALL ? RX_BAR : whom === TO_GROUP ? RX_MAR : 0;
+    if ((control & CPCR_RX_CHECKSUM) !== 0) status |= this.#checksumStatus(frame);
+    const long = stored > NORMAL_MAX_BYTES;
+    if (long) status |= RX_RWT | RX_RES;
+    const size = this.#command & RX_SIZE;
+    if (stored > size) return this.#putParts(frame, cut, stored, status, tag);
+
+    this.index = (this.#command & RX_EOR) !== 0 ? 0 : (first + 1) & (RING_MAX - 1);
+    const address = this.#address;
+    const to = memory.translate(address, stored, DMA_WRITE);
+    if (to >= 0 && cut === 0 && total >= FRAME_MIN_BYTES && t[frame + NEXT] === 0) {
+      copyMemory(pool.memories[0], at, memory.hit, to, total);
+      const target = memory.hit.bytes;
+      const end = to + total;
+      target[end] = 0;
+      target[end + 1] = 0;
+      target[end + 2] = 0;
+      target[end + 3] = 0;
+    } else if (!this.#store.store(frame, 0, cut, total, address, stored)) {
+      stats.rxDropBadAddress++;
+      this.#chip.badAddress();
+      this.#writeBack(first, RX_FS | RX_LS | RX_RES, 0);
+      return STORED_BAD;
+    }
+    this.#writeBack(first, status | RX_FS | RX_LS | stored, tag);
+    return long ? STORED_BAD : STORED;
+  }
+
+  /** Stores a frame that is longer than the first descriptor's buffer. */
+  #putParts(frame: number, cut: number, stored: number, status: number, tag: number): number {
+    const { pool, stats } = this.#chip;
+    const indices = this.#indices;
+    let index = this.index;
+    let count = 0;
+    let capacity = 0;
+    while (capacity < stored) {
+      if (count === RING_MAX || (count > 0 && index === this.index)) {
+        // All the ring's buffers together are shorter.
+        stats.rxDropTooLong++;
+        return LOST;
+      }
+      if (!this.#fetch(index)) {
+        stats.rxDropBadRing++;
+        this.#chip.badAddress();
+        return LOST;
+      }
+      if (this.#command >= 0) return NO_ROOM;
+      capacity += this.#command & RX_SIZE;
+      indices[count++] = index;
+      index = (this.#command & RX_EOR) !== 0 ? 0 : (index + 1) & (RING_MAX - 1);
+    }
+    this.index = index;
+    const total = pool.table[frame + TOTAL];
+    let done = 0;
+    let ok = true;
+    for (let i = 0; i < count && ok; i++) {
+      const there = this.#fetch(indices[i]);
+      const size = Math.min(this.#command & RX_SIZE, stored - done);
+      ok = there && (size === 0 || this.#store.store(frame, done, cut, total, this.#address, size));
+      done += size;
+    }
+    // A driver that shrank a buffer meanwhile gets an error too.
+    if (!ok || done < stored) {
+      stats.rxDropBadAddress++;
+      this.#chip.badAddress();
+      status |= RX_RES;
+    }
+    for (let i = count - 1; i >= 0; i--) {
+      const last = i === count - 1;
+      // Only the last one tells a length; those before are full.
+      this.#writeBack(indices[i], status | (i === 0 ? RX_FS : 0) | (last ? RX_LS | stored : 0), tag);
+    }
+    return (status & RX_RES) !== 0 ? STORED_BAD : STORED;
+  }
+
+  /** What the packet is, and which checksums are wrong; the chip knows IPv4 only. */
+  #checksumStatus(frame: number): number {
+    const layout = this.#layout;
+    const found = verifyFrame(this.#chip.pool, frame, layout);
+    if ((found & CHECKED_IP) === 0) return 0;
+    const badIp = (found & BAD_IP) !== 0 ? RX_IPF : 0;
+    if (layout.fragment || badIp !== 0) return RX_PID_IP | badIp;
+    if (layout.protocol === PROTOCOL_TCP && (found & CHECKED_L4) !== 0)
+      return RX_PID_TCP | ((found & BAD_L4) !== 0 ? RX_TCPF : 0);
+    // UDP without a checksum is right.
+    if (
+      layout.protocol === PROTOCOL_UDP &&
+      ((found & CHECKED_L4) !== 0 || udpUnsummed(this.#chip, frame, layout))
+    )
+      return RX_PID_UDP | ((found & BAD_L4) !== 0 ? RX_UDPF : 0);
+    return RX_PID_IP;
+  }
+}
+
+/** Whether a whole UDP header is there that says it has no checksum. */
+function udpUnsummed(chip: Chip, frame: number, layout: HeaderLayout): boolean {
+  const { pool } = chip;
+  const total = pool.table[frame + TOTAL];
+  if (layout.l4 + 8 > total || layout.end > total || layout.end - layout.l4 < 8) return false;
+  const at = pool.table[frame + OFFSET] + layout.l4 + 6;
+  return pool.bytes[at] === 0 && pool.bytes[at + 1] === 0;
+}
