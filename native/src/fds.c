@@ -170,7 +170,7 @@ int ne_pty_open(ne_context *c, char name[64], int32_t *slave) {
   int master = posix_openpt(O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
   if (master < 0) return -errno;
   int error = grantpt(master) < 0 || unlockpt(master) < 0 ? errno : ptsname_r(master, name, 64);
-  int other = error == 0 ? open(name, O_RDWR | O_NOCTTY | O_CLOEXEC) : -1;
+  int other = error == 0 ? open(name, O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC) : -1;
   if (error == 0 && other < 0) error = errno;
   struct termios line;
   if (error == 0 && tcgetattr(other, &line) < 0) error = errno;
