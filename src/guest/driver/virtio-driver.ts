@@ -53,6 +53,8 @@ const VERSION_1 = 32;
 const RING_PACKED = 34;
 const IN_ORDER = 35;
 const RING_RESET = 40;
+/** Taken only where a caller asks for it; it moves the control queue as MQ does. */
+const RSS = 60;
 /** What the driver can work with. */
 const KNOWN = [
   ...[CSUM, GUEST_CSUM, GUEST_TSO4, GUEST_TSO6, HOST_TSO4, HOST_TSO6, MRG_RXBUF, STATUS, CTRL_VQ, CTRL_RX],
@@ -228,7 +230,7 @@ export class VirtioDriver implements NicDriver {
   #layQueues(transport: VirtioTransport): boolean {
     const ram = this.#ram;
     this.#mark = ram.mark();
-    const pairsMax = this.has(MQ) ? transport.config(8, 2) : 1;
+    const pairsMax = this.has(MQ) || this.has(RSS) ? transport.config(8, 2) : 1;
     const pairs = Math.min(pairsMax, this.#options.queuePairs ?? 1);
     const frameBytes = this.ipMtuBytes + 18 + this.#headerBytes;
     this.#bufferBytes = this.has(MRG_RXBUF) ? 2048 : Math.ceil(frameBytes / 64) * 64;
@@ -258,7 +260,7 @@ export class VirtioDriver implements NicDriver {
     this.#jumbo = this.has(MRG_RXBUF) ? ram.allocate(JUMBO_BYTES, 64) : 0;
     this.#control = null;
     if (this.has(CTRL_VQ)) {
-      this.#controlIndex = this.has(MQ) ? 2 * pairsMax : 2;
+      this.#controlIndex = pairsMax > 1 || this.has(MQ) || this.has(RSS) ? 2 * pairsMax : 2;
       const control = this.#ring(sizeOf(this.#controlIndex), 2);
       if (!transport.enableQueue(this.#controlIndex, control, -1)) return false;
       control.wantInterrupts(false);

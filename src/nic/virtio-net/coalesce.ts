@@ -16,6 +16,8 @@ export class Coalescer {
   readonly #fire: () => void;
   readonly #timer: Timer;
   #packets = 0;
+  /** The driver wants to hear of what was used. */
+  #wanted = false;
 
   constructor(loop: Loop, parameters: CoalesceParameters, fire: () => void) {
     this.#parameters = parameters;
@@ -23,13 +25,15 @@ export class Coalescer {
     this.#timer = loop.timer(() => this.flush());
   }
 
-  /** The driver wants to hear of `count` packets. */
-  request(count: number): void {
+  /** `count` packets were used; `wanted`: the driver asks to be told. What follows counts towards the same interrupt. */
+  used(count: number, wanted: boolean): void {
     const { maxNs, maxPackets } = this.#parameters;
     if (maxNs === 0) {
-      this.#fire();
+      if (wanted) this.#fire();
       return;
     }
+    if (wanted) this.#wanted = true;
+    if (!this.#wanted) return;
     this.#packets += count;
     if (this.#packets >= maxPackets) this.flush();
     else if (!this.#timer.armed) this.#timer.armIn(maxNs);
@@ -37,14 +41,13 @@ export class Coalescer {
 
   /** What waits is told now. */
   flush(): void {
-    this.#timer.cancel();
-    if (this.#packets === 0) return;
-    this.#packets = 0;
+    this.reset();
     this.#fire();
   }
 
   reset(): void {
     this.#timer.cancel();
     this.#packets = 0;
+    this.#wanted = false;
   }
 }

@@ -201,11 +201,12 @@ export class VirtioNet extends VirtioPci implements Nic {
     );
     this.#rx = Array.from(
       { length: pairs },
-      (_, pair) => new Receiver(this.#net, (count) => this.#coalescers[2 * pair].request(count)),
+      (_, pair) => new Receiver(this.#net, (count, wanted) => this.#coalescers[2 * pair].used(count, wanted)),
     );
     this.#tx = Array.from(
       { length: pairs },
-      (_, pair) => new Transmitter(this.#net, (count) => this.#coalescers[2 * pair + 1].request(count)),
+      (_, pair) =>
+        new Transmitter(this.#net, (count, wanted) => this.#coalescers[2 * pair + 1].used(count, wanted)),
     );
     this.#control = new ControlQueue(
       this.#net,
@@ -581,5 +582,7 @@ export class VirtioNet extends VirtioPci implements Nic {
       this.#net.live = this.live;
       for (const [pair, tx] of this.#tx.entries()) tx.load(saved.tx[pair]);
     });
+    // It may be elsewhere now: switches have to learn that.
+    this.announce();
   }
 }

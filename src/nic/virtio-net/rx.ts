@@ -50,7 +50,7 @@ export const DROPPED = 2;
 
 export class Receiver {
   readonly #net: NetContext;
-  readonly #notify: (count: number) => void;
+  readonly #notify: (count: number, wanted: boolean) => void;
 
   #queue: VirtQueue | null = null;
   readonly #chains = new ChainBatch();
@@ -66,7 +66,7 @@ export class Receiver {
   hash = 0;
   hashType = 0;
 
-  constructor(net: NetContext, notify: (count: number) => void) {
+  constructor(net: NetContext, notify: (count: number, wanted: boolean) => void) {
     this.#net = net;
     this.#notify = notify;
   }
@@ -319,7 +319,7 @@ export class Receiver {
     const queue = this.#queue;
     if (count === 0 || queue === null || !this.#net.live) return;
     this.#pushed = 0;
-    if (queue.publish(this.#net.memory)) this.#notify(count);
+    this.#notify(count, queue.publish(this.#net.memory));
     if (queue.fault !== 0) this.#net.broken(queue.fault);
   }
 }

@@ -77,8 +77,8 @@ const FACT_WORDS = [FACTS, GSO_SIZE, HEADER_LENGTH, CSUM_START, CSUM_OFFSET];
 
 export class Transmitter implements Lender {
   readonly #net: NetContext;
-  /** Used chains were published, and the driver wants to hear of it; `count` chains. */
-  readonly #notify: (count: number) => void;
+  /** `count` used chains were published; `wanted`: the driver asks to be told. */
+  readonly #notify: (count: number, wanted: boolean) => void;
   /** Told of each frame before it is sent; null: nobody. Learns which queue a flow uses. */
   observe: ((frame: number) => void) | null = null;
   port: Port | null = null;
@@ -119,7 +119,7 @@ export class Transmitter implements Lender {
   readonly #resume: () => void;
   readonly #completeLater: () => void;
 
-  constructor(net: NetContext, notify: (count: number) => void) {
+  constructor(net: NetContext, notify: (count: number, wanted: boolean) => void) {
     this.#net = net;
     this.#notify = notify;
     this.#lender = net.pool.addLender(this);
@@ -579,7 +579,7 @@ export class Transmitter implements Lender {
     const queue = this.#queue;
     if (count === 0 || queue === null || !this.#net.live) return;
     this.#pushed = 0;
-    if (queue.publish(this.#net.memory)) this.#notify(count);
+    this.#notify(count, queue.publish(this.#net.memory));
     if (queue.fault !== 0) this.#net.broken(queue.fault);
   }
 
