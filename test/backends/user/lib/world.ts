@@ -13,7 +13,7 @@ import { TestUser } from '../../../tcp/lib/pair.ts';
 import { Guest, type GuestOptions, udpFrame } from './guest.ts';
 
 export class World {
-  readonly context = testContext({ adapt, smallSlots: 2048, largeSlots: 160 });
+  readonly context = testContext({ adapt, smallSlots: 6144, largeSlots: 160 });
   readonly host = fakeHostIo(this.context.loop, this.context.pool);
   readonly backend: UserBackend;
   readonly guest: Guest;
