@@ -17,7 +17,7 @@ import type { DeviceHost } from '../pci/device-host.ts';
 import type { GuestMemory } from '../pci/guest-memory.ts';
 import { PciFunction } from '../pci/pci-function.ts';
 import { F_RING_PACKED, F_RING_RESET, F_VERSION_1, Features } from './features.ts';
-import { isLayoutValid, openQueue, type QueueLayout, type VirtQueue } from './queue.ts';
+import { isLayoutValid, openQueue, type QueueLayout, type QueuePosition, type VirtQueue } from './queue.ts';
 
 export const STATUS_ACKNOWLEDGE = 1;
 export const STATUS_DRIVER = 2;
@@ -100,6 +100,14 @@ export class QueueSlot {
     this.page = 0;
     this.queue = null;
   }
+}
+
+export interface QueueState {
+  readonly sizeMax: number;
+  readonly layout: QueueLayout;
+  readonly enabled: boolean;
+  readonly inFlight: number;
+  readonly position: QueuePosition;
 }
 
 export abstract class VirtioPci extends PciFunction {
@@ -197,6 +205,23 @@ export abstract class VirtioPci extends PciFunction {
 
   get status(): number {
     return this.#status;
+  }
+
+  /** A queue as a monitor shows it; undefined: there is none of that number. */
+  queueState(index: number): QueueState | undefined {
+    const slot = this.slots[index];
+    if (slot === undefined) return undefined;
+    return {
+      sizeMax: this.queueSizeMax(index),
+      layout: this.#layout(slot),
+      enabled: slot.queue !== null,
+      inFlight: slot.queue?.inFlight ?? 0,
+      position: slot.queue?.position() ?? { avail: 0, used: 0 },
+    };
+  }
+
+  get queueCount(): number {
+    return this.slots.length;
   }
 
   /** Queues are to be served: DRIVER_OK, DMA allowed, not broken. */

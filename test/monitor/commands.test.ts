@@ -156,6 +156,33 @@ describe('monitor commands', () => {
     }
   });
 
+  it('x-query-virtio shows what a virtio device offers, and its queues', async () => {
+    await client.run('device_add', { driver: 'virtio-net-pci', id: 'v0' });
+    const path = '/machine/peripheral/v0/virtio-backend';
+    expect(await client.run('x-query-virtio')).toEqual([{ name: 'virtio-net', path }]);
+    const status = (await client.run('x-query-virtio-status', { path })) as Message;
+    expect(status).toMatchObject({ 'num-vqs': 3, status: { statuses: [] }, started: false, broken: false });
+    expect((status['host-features'] as { transports: string[] }).transports).toContain('VIRTIO_F_VERSION_1');
+    expect((status['host-features'] as { 'dev-features': string[] })['dev-features']).toContain(
+      'VIRTIO_NET_F_MAC',
+    );
+    expect(status['host-features'] as object).not.toHaveProperty('unknown-dev-features');
+    expect(await client.run('x-query-virtio-queue-status', { path, queue: 0 })).toMatchObject({
+      'vring-num': 256,
+      inuse: 0,
+      enabled: false,
+    });
+    expect(await client.fail('x-query-virtio-queue-status', { path, queue: 99 })).toMatchObject({
+      desc: 'Invalid virtqueue number 99',
+    });
+    expect(await client.fail('x-query-virtio-status', { path: '/zz' })).toMatchObject({
+      desc: 'Path /zz is not a VirtIODevice',
+    });
+    expect(await client.run('human-monitor-command', { 'command-line': 'info virtio' })).toBe(
+      `${path} [virtio-net]\r\n`,
+    );
+  });
+
   it('quit answers, then says SHUTDOWN, then ends the program', async () => {
     client.send('{"execute":"quit"}');
     const messages = await client.messages();

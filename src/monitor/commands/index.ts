@@ -10,6 +10,7 @@ import { netCommands } from './net.ts';
 import { objectCommands } from './objects.ts';
 import { statsCommands } from './stats.ts';
 import { userCommands } from './user.ts';
+import { virtioCommands } from './virtio.ts';
 
 export const commands: readonly Command[] = [
   ...netCommands,
@@ -20,5 +21,6 @@ export const commands: readonly Command[] = [
   ...machineCommands,
   ...statsCommands,
   ...userCommands,
+  ...virtioCommands,
   ...introspectionCommands,
 ];

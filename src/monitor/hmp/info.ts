@@ -5,6 +5,7 @@ import { driverNamed } from '../../config/devices/index.ts';
 import { deviceProperties } from '../../config/introspect.ts';
 import { infoNetwork } from '../../network/info.ts';
 import { userNetworks } from '../commands/user.ts';
+import { virtioDevices } from '../commands/virtio.ts';
 import type { Monitor } from '../monitor.ts';
 import { devicePath, findNode } from '../qom.ts';
 
@@ -38,6 +39,10 @@ export const infoTopics: Readonly<Record<string, Topic>> = {
       `VM status: ${monitor.runState === 'running' ? 'running' : `paused${monitor.runState === 'prelaunch' ? ' (prelaunch)' : ''}`}\n`,
   },
   usernet: { help: 'show the flows of user networks', show: usernet },
+  virtio: {
+    help: 'show the virtio devices',
+    show: ({ network }) => lines(virtioDevices(network).map(({ name, path }) => `${path} [${name}]`)),
+  },
   version: { help: 'show the version', show: ({ site }) => `netemu ${site.version}\n` },
 };
 
