@@ -21,9 +21,17 @@ export interface PciAccess {
   writeBar(bar: number, offset: number, size: number, value: number): void;
 }
 
+/** A run of guest RAM at a guest-physical address. */
+export interface PacketMemory {
+  readonly address: number;
+  readonly bytes: Uint8Array;
+}
+
 export interface DriverOptions {
   readonly pci: PciAccess;
   readonly ram: GuestRam;
+  /** Where packets to send lie if not in `ram`, for drivers that touch their bytes (a copy, a checksum that the NIC cannot fill). */
+  readonly packets?: PacketMemory;
   readonly loop: Loop;
   /** Descriptors of each ring; default 256. */
   readonly ringSize?: number;

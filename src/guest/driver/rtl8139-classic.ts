@@ -6,7 +6,7 @@
 
 import type { DriverCapabilities, DriverListener, DriverOptions, PacketBatch } from './driver.ts';
 import type { GuestRam } from './guest-ram.ts';
-import type { Registers, Rtl8139Path } from './rtl8139-driver.ts';
+import { PacketBytes, type Registers, type Rtl8139Path } from './rtl8139-path.ts';
 
 const TSD = 0x10;
 const TSAD = 0x20;
@@ -41,6 +41,7 @@ export class Rtl8139Classic implements Rtl8139Path {
   readonly receiveConfiguration = RCR_WRAP | RCR_32K;
   readonly #registers: Registers;
   readonly #ram: GuestRam;
+  readonly #packets: PacketBytes;
   #txBuffers = 0;
   #rxBuffer = 0;
   #txNext = 0;
@@ -51,6 +52,7 @@ export class Rtl8139Classic implements Rtl8139Path {
   constructor(registers: Registers, options: DriverOptions) {
     this.#registers = registers;
     this.#ram = options.ram;
+    this.#packets = new PacketBytes(options);
   }
 
   get room(): number {
@@ -76,10 +78,10 @@ export class Rtl8139Classic implements Rtl8139Path {
     const { bytes } = this.#ram;
     let i = from;
     for (; i < to && this.#txUsed < DESCRIPTORS; i++) {
-      const at = this.#ram.offset(batch.address[i]);
+      const at = this.#packets.find(batch.address[i]);
       const length = Math.min(batch.length[i], TX_BUFFER_BYTES);
       const buffer = this.#ram.offset(this.#txBuffers + this.#txNext * TX_BUFFER_BYTES);
-      bytes.copyWithin(buffer, at, at + length);
+      bytes.set(this.#packets.bytes.subarray(at, at + length), buffer);
       // This chip does not pad.
       const sent = Math.max(length, FRAME_MIN_BYTES);
       bytes.fill(0, buffer + length, buffer + sent);

@@ -14,6 +14,7 @@ import type {
   PciAccess,
 } from './driver.ts';
 import { Rtl8139Classic } from './rtl8139-classic.ts';
+import { Registers, type Rtl8139Path } from './rtl8139-path.ts';
 import { Rtl8139Plus } from './rtl8139-plus.ts';
 
 const IDR = 0x00;
@@ -48,7 +49,6 @@ const INT_LINK = 1 << 5;
 const INT_FOVW = 1 << 6;
 const INTERRUPTS = INT_ROK | INT_RER | INT_TOK | INT_TER | INT_RXOVW | INT_LINK | INT_FOVW;
 
-const BAR = 1;
 const VENDOR_REALTEK = 0x10ec;
 const DEVICE_8139 = 0x8139;
 const COMMAND_IO_MEMORY_MASTER = 7;
@@ -63,56 +63,6 @@ const EE_DO = 1;
 const EE_READ = 6;
 const EE_COMMAND_BITS = 3 + 6;
 const SEND_POLL_NS = 10e6;
-
-/** The chip's registers as a driver reaches them, by their own sizes. */
-export class Registers {
-  readonly #pci: PciAccess;
-
-  constructor(pci: PciAccess) {
-    this.#pci = pci;
-  }
-
-  get8(register: number): number {
-    return this.#pci.readBar(BAR, register, 1);
-  }
-
-  put8(register: number, value: number): void {
-    this.#pci.writeBar(BAR, register, 1, value);
-  }
-
-  get16(register: number): number {
-    return this.#pci.readBar(BAR, register, 2);
-  }
-
-  put16(register: number, value: number): void {
-    this.#pci.writeBar(BAR, register, 2, value);
-  }
-
-  get32(register: number): number {
-    return this.#pci.readBar(BAR, register, 4);
-  }
-
-  put32(register: number, value: number): void {
-    this.#pci.writeBar(BAR, register, 4, value >>> 0);
-  }
-}
-
-/** One programming model: rings or buffers, and what moves through them. */
-export interface Rtl8139Path {
-  readonly capabilities: DriverCapabilities;
-  readonly room: number;
-  /** Bits of RCR that belong to it. */
-  readonly receiveConfiguration: number;
-  /** Allocates guest RAM, and tells the chip before and after receiver and transmitter are switched on. */
-  layOut(): void;
-  start(): void;
-  /** Takes packets [from, to), as many as it can. */
-  send(batch: PacketBatch, from: number, to: number): number;
-  /** Packets transmitted since the last call. */
-  reap(): number;
-  /** Shows received packets; returns whether there were any. `open` false from within a listener ends it. */
-  receive(listener: DriverListener, open: () => boolean): boolean;
-}
 
 export class Rtl8139Driver implements NicDriver {
   readonly mac = new Uint8Array(6);

@@ -10,7 +10,7 @@ import { finishChecksum, sumBytes } from '../../wire/checksum.ts';
 import type { DriverCapabilities, DriverListener, DriverOptions, PacketBatch } from './driver.ts';
 import { RX_CSUM_BAD, RX_CSUM_OK, RX_VLAN, SEGMENT_NONE } from './driver.ts';
 import type { GuestRam } from './guest-ram.ts';
-import type { Registers, Rtl8139Path } from './rtl8139-driver.ts';
+import { PacketBytes, type Registers, type Rtl8139Path } from './rtl8139-path.ts';
 
 const TNPDS = 0x20;
 const THPDS = 0x28;
@@ -59,6 +59,7 @@ export class Rtl8139Plus implements Rtl8139Path {
   readonly receiveConfiguration = 0;
   readonly #registers: Registers;
   readonly #ram: GuestRam;
+  readonly #packets: PacketBytes;
   readonly #size: number;
   readonly #bufferBytes: number;
   #txRing = 0;
@@ -72,6 +73,7 @@ export class Rtl8139Plus implements Rtl8139Path {
   constructor(registers: Registers, options: DriverOptions) {
     this.#registers = registers;
     this.#ram = options.ram;
+    this.#packets = new PacketBytes(options);
     this.#size = Math.min(options.ringSize ?? RING_MAX, RING_MAX);
     const frameBytes = (options.ipMtuBytes ?? 1500) + HEADER_BYTES + FCS_BYTES;
     this.#bufferBytes = frameBytes <= BUFFER_BYTES ? BUFFER_BYTES : LARGE_BUFFER_BYTES;
@@ -162,8 +164,8 @@ export class Rtl8139Plus implements Rtl8139Path {
 
   /** The command bits of what the chip is to do with packet `i`; what it cannot do is done here. */
   #offload(batch: PacketBatch, i: number): number {
-    const { bytes } = this.#ram;
-    const packet = this.#ram.offset(batch.address[i]);
+    const packet = this.#packets.find(batch.address[i]);
+    const { bytes } = this.#packets;
     const segmentBytes = batch.segmentBytes[i];
     if (batch.segment[i] !== SEGMENT_NONE)
       return TX_LGSEN | (Math.min(segmentBytes, SEGMENT_MAX_BYTES) << TX_MSS_SHIFT);

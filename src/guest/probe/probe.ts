@@ -93,6 +93,7 @@ export class ProbeGuest implements HostEvents {
     const driver: NicDriver = row.create({
       pci: nic,
       ram: machine.ram,
+      packets: { address: machine.packetsAddress, bytes: machine.packets.bytes },
       loop: options.loop,
       ringSize: RING_SIZE,
       // Read by the driver when it has read the MAC, which the solicited-node group follows from.
