@@ -1,5 +1,13 @@
-/** Writes docs/options.md from the option tables: `npm run docs`. */
-import { writeFileSync } from 'node:fs';
+/** Writes docs/options.md and docs/qmp.md from the tables in src/ and the conversations in fixtures/qmp: `npm run docs`. */
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { referencePage } from '../src/config/reference.ts';
+import { type Difference, qmpReferencePage } from '../src/monitor/reference.ts';
 
 writeFileSync(new URL('options.md', import.meta.url), referencePage());
+
+const fixtures = new URL('../fixtures/qmp/', import.meta.url);
+const differences = readdirSync(fixtures)
+  .sort()
+  .flatMap((file) => (JSON.parse(readFileSync(new URL(file, fixtures), 'utf8')) as { steps: Difference[] }).steps)
+  .filter(({ qemu }) => qemu !== undefined);
+writeFileSync(new URL('qmp.md', import.meta.url), qmpReferencePage(differences));

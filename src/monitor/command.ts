@@ -21,6 +21,8 @@ export interface Command {
   readonly doc: string;
   /** May be executed out of band (`exec-oob`): it never waits. */
   readonly oob?: true;
+  /** Its arguments, where they are a table of their own; netdev_add and the like take the options of what they make. */
+  readonly args?: OptionTable;
   /** Adds the argument's type to the schema and returns its name. */
   readonly schema: (builder: SchemaBuilder) => string;
   /** Throws what `replyFor` (errors.ts) turns into a reply. `args` comes from the client as it is. Undefined is the empty object. */
@@ -39,6 +41,7 @@ export function command<const T extends OptionTable>(definition: {
   return {
     name,
     doc,
+    args,
     ...(oob && { oob }),
     schema: (builder) => builder.table(`${name}-arg`, args),
     run: (given, caller) => run(readArguments(args, given), caller),

@@ -2,6 +2,7 @@
 
 import { readdirSync, readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
+import { type Difference, qmpReferencePage } from '../../src/monitor/reference.ts';
 import { TestMonitor } from './lib.ts';
 
 interface Fixture {
@@ -10,6 +11,19 @@ interface Fixture {
 }
 
 const FOLDER = new URL('../../fixtures/qmp/', import.meta.url);
+
+it('docs/qmp.md is what `npm run docs` writes', () => {
+  const differences = readdirSync(FOLDER)
+    .sort()
+    .flatMap(
+      (file) => (JSON.parse(readFileSync(new URL(file, FOLDER), 'utf8')) as { steps: Difference[] }).steps,
+    )
+    .filter(({ qemu }) => qemu !== undefined);
+  expect(differences.length).toBeGreaterThan(0);
+  expect(readFileSync(new URL('../../docs/qmp.md', import.meta.url), 'utf8')).toBe(
+    qmpReferencePage(differences),
+  );
+});
 
 describe('QMP conversations', () => {
   for (const file of readdirSync(FOLDER).sort()) {

@@ -1,0 +1,104 @@
+/** The reference page docs/qmp.md, written from the tables of commands, events and prompt commands. A test keeps the file equal to this text. */
+
+import { defaultAsText, metavar } from '../config/kinds.ts';
+import type { OptionTable } from '../config/schema.ts';
+import type { Command } from './command.ts';
+import { commands } from './commands/index.ts';
+import { events } from './events.ts';
+import { hmpCommands } from './hmp/commands.ts';
+import { infoTopics } from './hmp/info.ts';
+
+/** A request that QEMU answers differently, and why. */
+export interface Difference {
+  readonly send: unknown;
+  readonly reply: unknown;
+  readonly qemu: unknown;
+  readonly why: string;
+}
+
+export function qmpReferencePage(differences: readonly Difference[]): string {
+  return [
+    '# QMP and the prompt',
+    '',
+    'This page is generated from the tables in `src/monitor` and from `fixtures/qmp` by `npm run docs`; do not edit it.',
+    'docs/monitor.md says how monitors are started and what they promise.',
+    '',
+    '## Commands',
+    '',
+    ...[...commands].sort((a, b) => (a.name < b.name ? -1 : 1)).flatMap(commandSection),
+    '## Events',
+    '',
+    ...Object.entries(events).flatMap(([name, { doc, data }]) => [
+      `### ${code(name)}`,
+      '',
+      doc,
+      '',
+      ...members(data),
+    ]),
+    '## The prompt',
+    '',
+    ...table(
+      ['command', 'meaning'],
+      hmpCommands.map(({ names, usage, help }) => [code(`${names.join('|')} ${usage}`.trim()), help]),
+    ),
+    '`info` knows:',
+    '',
+    ...table(
+      ['topic', 'meaning'],
+      Object.entries(infoTopics).map(([topic, { help }]) => [code(topic), help]),
+    ),
+    '## Where QEMU 11.1 answers otherwise',
+    '',
+    'Of the requests in `fixtures/qmp`, which are put to both, these are answered differently:',
+    '',
+    ...table(
+      ['request', 'netemu', 'QEMU', 'why'],
+      differences.map(({ send, reply, qemu, why }) => [
+        code(brief(send)),
+        code(brief(reply)),
+        code(brief(qemu)),
+        why,
+      ]),
+    ),
+  ].join('\n');
+}
+
+function commandSection({ name, doc, args, oob }: Command): string[] {
+  const outOfBand = oob === true ? ' It may be executed out of band.' : '';
+  return [`### ${code(name)}`, '', `${doc}${outOfBand}`, '', ...(args === undefined ? [] : members(args))];
+}
+
+function members(own: OptionTable): string[] {
+  const rows = Object.entries(own).map(([name, spec]) => [
+    code(name),
+    code(metavar(spec)),
+    spec.required ? 'required' : (spec.defaultText ?? defaultAsText(spec) ?? ''),
+    spec.doc,
+  ]);
+  return rows.length === 0 ? [] : table(['member', 'value', 'default', 'meaning'], rows);
+}
+
+/** The part of a message that tells: the sentence of an error, the arguments of a command. */
+function brief(message: unknown): string {
+  const {
+    error,
+    execute,
+    arguments: args,
+    ...rest
+  } = message as {
+    error?: { desc: string };
+    execute?: string;
+    arguments?: object;
+  };
+  if (error !== undefined) return error.desc;
+  if (execute !== undefined) return `${execute}${args === undefined ? '' : ` ${JSON.stringify(args)}`}`;
+  return JSON.stringify(rest);
+}
+
+function table(head: readonly string[], rows: readonly (readonly string[])[]): string[] {
+  const line = (cells: readonly string[]): string =>
+    `| ${cells.map((cell) => cell.replaceAll('|', '\\|')).join(' | ')} |`;
+  return [line(head), line(head.map(() => '---')), ...rows.map(line), ''];
+}
+
+const code = (text: string): string => `\`${text}\``;
