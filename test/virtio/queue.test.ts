@@ -182,7 +182,7 @@ describe.each(WAYS)('%j', (way) => {
       expect(two.queue.publish(two.memory)).toBe(one.queue.publish(one.memory));
       expect(two.queue.position()).toEqual(one.queue.position());
       expect(two.queue.inFlight).toBe(0);
-      expect(two.ram.bytes.subarray(0, 0x8000)).toEqual(one.ram.bytes.subarray(0, 0x8000));
+      expect(Buffer.compare(two.ram.bytes, one.ram.bytes)).toBe(0);
       for (const { driver } of [one, two]) for (let i = 0; i < 7; i++) expect(driver.poll()).toBe(true);
     }
   });
