@@ -65,6 +65,7 @@ export class Monitor {
   readonly #sessions = new Set<EventListener>();
   readonly #chardevs = new Map<Chardev, 'control' | 'readline'>();
   readonly #stopListening: () => void;
+  #schema: object | null = null;
   /** Not since `-S` held the guests back at the start. */
   #hasRun: boolean;
   #quitting = false;
@@ -100,6 +101,12 @@ export class Monitor {
 
   command(name: string): Command | undefined {
     return this.#commands.get(name);
+  }
+
+  /** The schema that `make` makes of all commands, made once. */
+  schema(make: (commands: readonly Command[]) => object): object {
+    this.#schema ??= make(commands);
+    return this.#schema;
   }
 
   /** Runs a command. Throws or rejects with what explain() understands, or an error of our own. */

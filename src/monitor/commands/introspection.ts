@@ -16,7 +16,7 @@ export const introspectionCommands: readonly Command[] = [
     name: 'query-qmp-schema',
     doc: 'All commands and events with the types of their arguments.',
     args: {},
-    run: (_args, { monitor }) => qmpSchema(monitor.commandNames.map((name) => monitor.command(name)!)),
+    run: (_args, { monitor }) => monitor.schema(qmpSchema),
   }),
   command({
     name: 'query-command-line-options',
