@@ -180,6 +180,12 @@ static int lay_out(ne_context *c, const ne_handle *h, ne_batch b, uint32_t next,
       struct msghdr *m = &s->messages[last].msg_hdr;
       int64_t bytes = s->group_size[last] * s->group[last] + size;
       if (size <= s->group_size[last] && size > 0 && s->group[last] < GSO_MAX_SEGMENTS && bytes <= GSO_MAX_BYTES) {
+        /* Frames of a run that was received in one slot lie side by side: the kernel copies them as one piece. */
+        struct iovec *piece = g.iov + before.count;
+        if (g.count == before.count + 1 && (uint8_t *)piece[-1].iov_base + piece[-1].iov_len == (uint8_t *)piece->iov_base) {
+          piece[-1].iov_len += piece->iov_len;
+          g.count--;
+        }
         m->msg_iovlen = (size_t)(s->iov + g.count - m->msg_iov);
         s->group[last]++;
         /* A shorter one ends the run. */
