@@ -143,9 +143,10 @@ class Terminal {
   #draw(text: string): void {
     // biome-ignore lint/suspicious/noControlCharactersInRegex: escape sequences begin with one
     for (const [part, count, what] of text.matchAll(/\x1b\[(\d*)([A-Z])|[^\x1b]/gsu)) {
-      if (part === '\r') this.#column = 0;
-      else if (part === '\n') this.#row = [];
-      else if (what === 'D') this.#column -= Number(count);
+      if (part === '\n') {
+        this.#row = [];
+        this.#column = 0;
+      } else if (what === 'D') this.#column -= Number(count);
       else if (what === 'C') this.#column += Number(count);
       else if (what === 'K') this.#row.length = this.#column;
       else if (what === undefined) this.#row[this.#column++] = part;

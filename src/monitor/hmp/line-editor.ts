@@ -8,7 +8,7 @@
 
 export interface LineEditorOptions {
   readonly prompt: string;
-  /** Draw what is typed. */
+  /** Draw what is typed, on a terminal that makes a new line of a line feed. */
   readonly echo: boolean;
   write(text: string): void;
   /** A line was entered. */
@@ -163,7 +163,7 @@ export class LineEditor {
 
   #enter(): void {
     const text = this.#text;
-    if (this.#options.echo) this.#options.write('\r\n');
+    if (this.#options.echo) this.#options.write('\n');
     this.#line = [];
     this.#cursor = 0;
     if (text.trim() !== '' && this.#history.at(-1) !== text) this.#history.push(text);
@@ -228,7 +228,7 @@ export class LineEditor {
     if (found.length === 1) {
       this.#insert([' ']);
     } else if (common.length === last.length && this.#options.echo) {
-      this.#options.write(`\r\n${found.join('  ')}\r\n`);
+      this.#options.write(`\n${found.join('  ')}\n`);
       this.prompt();
     }
   }

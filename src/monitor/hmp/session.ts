@@ -18,7 +18,6 @@ export class HmpSession implements ChannelUser, Caller {
   readonly #editor: LineEditor;
   readonly #decoder = new TextDecoder();
   readonly #encoder = new TextEncoder();
-  readonly #isTerminal: boolean;
   #out: Uint8Array = new Uint8Array(0);
   #sent = 0;
   /** Typed and not taken by the editor yet, since a line runs. */
@@ -31,7 +30,6 @@ export class HmpSession implements ChannelUser, Caller {
   constructor(monitor: Monitor, channel: Channel, isTerminal: boolean) {
     this.monitor = monitor;
     this.#channel = channel;
-    this.#isTerminal = isTerminal;
     this.#editor = new LineEditor({
       prompt: PROMPT,
       echo: isTerminal,
@@ -83,8 +81,7 @@ export class HmpSession implements ChannelUser, Caller {
 
   #write(text: string): void {
     if (this.#closed || text === '') return;
-    const shown = this.#isTerminal ? text.replaceAll(/\r?\n/g, '\r\n') : text;
-    const bytes = this.#encoder.encode(shown);
+    const bytes = this.#encoder.encode(text);
     if (this.#out.length === 0) {
       this.#out = bytes;
       this.#sent = 0;
