@@ -352,6 +352,17 @@ export class VirtioNet extends VirtioPci implements Nic {
     this.featuresSettled();
   }
 
+  /** Queue pairs that a driver may use. */
+  get pairsMax(): number {
+    return this.#pairsMax;
+  }
+
+  /** Queue pairs in use, for a transport whose front-end keeps the control queue to itself. */
+  usePairs(pairs: number): void {
+    this.#steering.pairs = Math.min(Math.max(pairs, 1), this.#pairsMax);
+    this.#steeringChanged();
+  }
+
   close(): void {
     for (const port of this.ports) port.disconnect();
     this.reset();

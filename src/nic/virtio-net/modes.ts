@@ -9,6 +9,7 @@ import { formatMac } from '../../wire/bytes.ts';
 import { RxFilter, type RxFilterInfo } from '../rx-filter.ts';
 
 export const MAC_TABLE_ENTRIES = 64;
+const VLAN_IDS = 4096;
 const PROMISC = 0;
 const ALLMULTI = 1;
 const ALLUNI = 2;
@@ -106,19 +107,27 @@ export class Modes {
     filter.broadcast = !this.#modes[NOBCAST];
   }
 
-  /** QMP's view: the modes as the driver set them, the tables as they are kept. */
+  /**
+   * QMP's view, as QEMU's virtio-net gives it, so that those who compare find no difference: the modes as the driver set them, tables with the last entry first, every id in the
+   * VLAN table while there is no VLAN filter, and `broadcast-allowed` true when the driver asked for no broadcast.
+   */
   query(name: string): RxFilterInfo {
     const info = this.filter.query(name);
     const state = (none: boolean, all: boolean): 'none' | 'all' | 'normal' =>
       none ? 'none' : all ? 'all' : 'normal';
+    const vlans = this.filter.vlanFilter
+      ? info['vlan-table']
+      : Array.from({ length: VLAN_IDS }, (_, id) => id);
     return {
       ...info,
       promiscuous: this.#modes[PROMISC],
       multicast: state(this.#modes[NOMULTI], this.#modes[ALLMULTI]),
       unicast: state(this.#modes[NOUNI], this.#modes[ALLUNI]),
+      'broadcast-allowed': this.#modes[NOBCAST],
       'main-mac': formatMac(this.mac),
-      'unicast-table': this.#addresses(0, this.#unicast),
-      'multicast-table': this.#addresses(this.#unicast, this.#unicast + this.#multicast),
+      'vlan-table': vlans.reverse(),
+      'unicast-table': this.#addresses(0, this.#unicast).reverse(),
+      'multicast-table': this.#addresses(this.#unicast, this.#unicast + this.#multicast).reverse(),
     };
   }
 

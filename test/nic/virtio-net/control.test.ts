@@ -138,7 +138,7 @@ describe('receive modes', () => {
     for (const id of [4096, 0x8005, 0xffff]) expect(command(VLAN, 0, ...u16(id))).toBe(ERR);
     expect(command(VLAN, 0, 5)).toBe(ERR);
     expect(command(VLAN, 2, ...u16(5))).toBe(ERR);
-    expect(rig.nic.queryRxFilter('net0')).toMatchObject({ vlan: 'normal', 'vlan-table': [5, 4095] });
+    expect(rig.nic.queryRxFilter('net0')).toMatchObject({ vlan: 'normal', 'vlan-table': [4095, 5] });
     expect(command(VLAN, 1, ...u16(5))).toBe(OK);
     expect(arrives([...MAC], 5)).toBe(false);
   });
@@ -153,6 +153,25 @@ describe('receive modes', () => {
       command(MACS, 0, ...u32(0), ...u32(0)),
     ]).toEqual([ERR, ERR, ERR, ERR]);
     expect(rig.nic.queryRxFilter('net0')).toMatchObject({ promiscuous: true, vlan: 'all' });
+  });
+
+  it('is shown as QEMU 7.2 shows a device that no driver has touched', () => {
+    rig = new Rig({ open: false });
+    expect(rig.nic.queryRxFilter('nic0')).toEqual({
+      name: 'nic0',
+      'main-mac': '52:54:00:12:34:56',
+      promiscuous: true,
+      unicast: 'normal',
+      multicast: 'normal',
+      vlan: 'all',
+      'vlan-table': Array.from({ length: 4096 }, (_, i) => 4095 - i),
+      'unicast-table': [],
+      'multicast-table': [],
+      'unicast-overflow': false,
+      'multicast-overflow': false,
+      'broadcast-allowed': false,
+    });
+    rig.driver.open();
   });
 
   it('tells of a change once until the filter is queried', () => {
