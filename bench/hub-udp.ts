@@ -5,8 +5,7 @@
  * is always on its way; every frame is checked. Gates: 1.6 x QEMU 7.2 and 2 x QEMU 11.1 with plain peers, 4 x with grouping peers.
  */
 
-import { existsSync } from 'node:fs';
-import { forkyCommand } from '../test/peers/lib/forky.ts';
+import { netemu, qemus } from './lib/contestants.ts';
 import { type Contestant, compiled, contest } from './lib/forwarding.ts';
 import { report, runtimeFacts } from './lib/report.ts';
 
@@ -21,40 +20,12 @@ const netdevs = [
   `dgram,id=b,local.type=inet,local.host=127.0.0.1,local.port=${OUT},remote.type=inet,remote.host=127.0.0.1,remote.port=${SINK}`,
 ];
 
-function netemu(): Contestant {
-  const script = new URL('./peers/netemu-hub.ts', import.meta.url).pathname;
-  return {
-    name: 'netemu',
-    program: process.execPath,
-    args: ['--import', 'tsx', script, BUSY_POLL_NS, ...netdevs],
-  };
-}
-
-const qemuArgs = [
-  ...['-M', 'none', '-display', 'none', '-nodefaults', '-no-user-config', '-monitor', 'stdio'],
-  ...netdevs.flatMap((netdev) => ['-netdev', netdev]),
-  ...['-netdev', 'hubport,id=pa,hubid=0,netdev=a', '-netdev', 'hubport,id=pb,hubid=0,netdev=b'],
-];
-
-/** `windowFrames`: what QEMU's sockets hold. */
 function contestants(grouping: boolean, windowFrames: number): Contestant[] {
-  const list: Contestant[] = [
-    netemu(),
+  return [
+    netemu(netdevs, BUSY_POLL_NS),
     { name: 'c', program: compiled('forward'), args: [IN, OUT, SINK, ...(grouping ? ['gro'] : [])] },
+    ...qemus(netdevs, windowFrames),
   ];
-  // QEMU's monitor greets when the netdevs are made.
-  if (existsSync('/usr/bin/qemu-system-x86_64'))
-    list.push({
-      name: 'qemu-7.2',
-      program: '/usr/bin/qemu-system-x86_64',
-      args: qemuArgs,
-      windowFrames,
-      plainPeers: true,
-    });
-  const forky = forkyCommand('qemu-system-x86_64', qemuArgs);
-  if (existsSync(`${forky.args[6]}/usr/bin/qemu-system-x86_64`))
-    list.push({ name: 'qemu-11.1', ...forky, windowFrames, plainPeers: true });
-  return list;
 }
 
 for (const { bytes, window, qemuWindow, grouping } of [

@@ -72,13 +72,17 @@ function cpuSeconds(pid: number): number {
 }
 
 export interface Load {
-  /** Where frames leave and go to, and where they are to arrive and come from: UDP ports of 127.0.0.1. */
+  /** Where frames leave and go to, and where they are to arrive and come from: UDP ports of 127.0.0.1, or an interface and anything. */
   readonly ports: readonly [string, string, string, string];
   readonly frameBytes: number;
   readonly windowFrames: number;
   readonly seconds: number;
   /** UDP_SEGMENT and UDP_GRO. */
   readonly grouping: boolean;
+  /** Hex digits in front of each frame that is sent, and that comes back. */
+  readonly headers?: readonly [string, string];
+  /** A command to run the generator by, such as one that enters a namespace. */
+  readonly within?: readonly string[];
 }
 
 /** One turn of one contestant. */
@@ -90,11 +94,13 @@ export async function measure(contestant: Contestant, load: Load): Promise<Turn>
     load.frameBytes,
     window,
     seconds,
-    ...(load.grouping && !contestant.plainPeers ? ['gso'] : []),
+    load.grouping && !contestant.plainPeers ? 'gso' : 'plain',
+    ...(load.headers ?? []),
   ].map(String);
   const child = await started(contestant);
   try {
-    const generator = spawn(compiled('load'), words, { stdio: ['ignore', 'pipe', 'pipe'] });
+    const [program, ...args] = [...(load.within ?? []), compiled('load'), ...words];
+    const generator = spawn(program!, args, { stdio: ['ignore', 'pipe', 'pipe'] });
     let out = '';
     let err = '';
     generator.stdout.on('data', (data) => {

@@ -1,12 +1,16 @@
 /*
  * Sends frames to a forwarder and takes them back, and checks each one: none lost, none twice, none changed, in order.
- *   load FROM_PORT TO_PORT SINK_PORT SINK_PEER_PORT BYTES WINDOW SECONDS [gso]
+ *   load FROM TO SINK SINK_PEER BYTES WINDOW SECONDS [gso|plain [TX_HEX RX_HEX]]
+ * FROM and TO, SINK and SINK_PEER are UDP ports of 127.0.0.1; a FROM or SINK that is no number is a network interface, whose frames are sent and taken
+ * by a packet socket. TX_HEX goes in front of each frame sent, RX_HEX is expected in front of each that comes back (a tunnel's header).
  * At most WINDOW frames are on their way, so nothing is lost for want of room, and the forwarder is always busy. Prints one line:
  *   frames seconds cpu_seconds
  * With `gso` frames leave by UDP_SEGMENT and are taken by UDP_GRO.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
+#include <net/if.h>
+#include <netpacket/packet.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <stdint.h>
@@ -26,7 +30,34 @@ static double now(void) {
   return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-static int open_socket(int port, int peer) {
+static int open_packets(const char *interface) {
+  int s = socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK, 0);
+  struct sockaddr_ll a = {.sll_family = AF_PACKET, .sll_protocol = htons(0x88b5), .sll_ifindex = (int)if_nametoindex(interface)};
+  int room = 8 << 20, on = 1;
+  setsockopt(s, SOL_SOCKET, SO_RCVBUFFORCE, &room, sizeof room);
+  setsockopt(s, SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof room);
+  setsockopt(s, SOL_PACKET, 20 /* PACKET_QDISC_BYPASS */, &on, sizeof on);
+  setsockopt(s, SOL_PACKET, 23 /* PACKET_IGNORE_OUTGOING */, &on, sizeof on);
+  if (bind(s, (void *)&a, sizeof a) < 0) {
+    perror(interface);
+    exit(1);
+  }
+  return s;
+}
+
+static int unhex(const char *text, unsigned char *out) {
+  int length = (int)strlen(text) / 2;
+  for (int i = 0; i < length; i++) {
+    unsigned byte;
+    sscanf(text + 2 * i, "%2x", &byte);
+    out[i] = (unsigned char)byte;
+  }
+  return length;
+}
+
+static int open_socket(const char *name, const char *peer_name) {
+  int port = atoi(name), peer = atoi(peer_name);
+  if (port == 0) return open_packets(name);
   struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
   int s = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
   int room = 8 << 20;
@@ -66,15 +97,18 @@ static int is_good(const unsigned char *frame, int length, int bytes, uint64_t n
 
 int main(int count, char **words) {
   if (count < 8) return 2;
-  int out = open_socket(atoi(words[1]), atoi(words[2]));
-  int in = open_socket(atoi(words[3]), atoi(words[4]));
+  int out = open_socket(words[1], words[2]);
+  int in = open_socket(words[3], words[4]);
   int bytes = atoi(words[5]), window = atoi(words[6]);
   double seconds = atof(words[7]);
-  int gso = count > 8, on = 1;
-  int burst = gso ? (60000 / bytes < 64 ? 60000 / bytes : 64) : BATCH;
+  int gso = count > 8 && strcmp(words[8], "gso") == 0, on = 1;
+  unsigned char tx_header[512], rx_header[512];
+  int tx = count > 10 ? unhex(words[9], tx_header) : 0, rx = count > 10 ? unhex(words[10], rx_header) : 0;
+  int size_out = tx + bytes;
+  int burst = gso ? (60000 / size_out < 64 ? 60000 / size_out : 64) : BATCH;
   if (gso) {
     setsockopt(in, IPPROTO_UDP, 104, &on, sizeof on);
-    setsockopt(out, IPPROTO_UDP, 103, &bytes, sizeof bytes);
+    setsockopt(out, IPPROTO_UDP, 103, &size_out, sizeof size_out);
   }
   static struct mmsghdr send_list[BATCH], receive_list[BATCH];
   static struct iovec from[BATCH], to[BATCH];
@@ -95,13 +129,17 @@ int main(int count, char **words) {
     int room = window - (int)(sent - received);
     if (gso ? room >= burst : room >= (window < 2 * BATCH ? window / 2 : BATCH)) {
       if (gso) {
-        for (int i = 0; i < burst; i++) fill(out_slots[0] + i * bytes, bytes, sent + (uint64_t)i);
-        if (send(out, out_slots[0], (size_t)(burst * bytes), 0) > 0) sent += (uint64_t)burst;
+        for (int i = 0; i < burst; i++) {
+          memcpy(out_slots[0] + i * size_out, tx_header, (size_t)tx);
+          fill(out_slots[0] + i * size_out + tx, bytes, sent + (uint64_t)i);
+        }
+        if (send(out, out_slots[0], (size_t)(burst * size_out), 0) > 0) sent += (uint64_t)burst;
       } else {
         int n = room < BATCH ? room : BATCH;
         for (int i = 0; i < n; i++) {
-          fill(out_slots[i], bytes, sent + (uint64_t)i);
-          from[i] = (struct iovec){out_slots[i], (size_t)bytes};
+          memcpy(out_slots[i], tx_header, (size_t)tx);
+          fill(out_slots[i] + tx, bytes, sent + (uint64_t)i);
+          from[i] = (struct iovec){out_slots[i], (size_t)size_out};
           memset(&send_list[i], 0, sizeof send_list[i]);
           send_list[i].msg_hdr.msg_iov = &from[i];
           send_list[i].msg_hdr.msg_iovlen = 1;
@@ -136,7 +174,7 @@ int main(int count, char **words) {
       if (cm != NULL && cm->cmsg_type == 104) memcpy(&size, CMSG_DATA(cm), sizeof size);
       for (int at = 0; at < length; at += size) {
         int part = length - at < size ? length - at : size;
-        if (!is_good(in_slots[i] + at, part, bytes, received)) {
+        if (part < rx || memcmp(in_slots[i] + at, rx_header, (size_t)rx) != 0 || !is_good(in_slots[i] + at + rx, part - rx, bytes, received)) {
           fprintf(stderr, "frame %llu is wrong\n", (unsigned long long)received);
           return 1;
         }
