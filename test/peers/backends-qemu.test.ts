@@ -226,7 +226,9 @@ ${
   follows
     ? `host close ${i}
 host open ${i}
-busybox ping -c 1 -w 30 ${gateway}`
+n=0
+until busybox ping -c 1 -W 1 ${gateway} || [ $n = 30 ]; do n=$((n+1)); done
+[ $n -lt 30 ]`
     : ''
 }
 ip link set $nic down
