@@ -36,6 +36,10 @@ async function main(argv: readonly string[]): Promise<number> {
     const { benchCommand } = await import('./bench/command.ts');
     return await benchCommand(argv.slice(1));
   }
+  if (argv[0] === 'netns') {
+    const { netnsCommand } = await import('./netns/command.ts');
+    return await netnsCommand(argv.slice(1));
+  }
   const line = parseCommandLine(argv);
   if (line.action === 'print') {
     process.stdout.write(line.text);

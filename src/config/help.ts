@@ -23,6 +23,7 @@ export function programHelp(): string {
   const lines = [
     'usage: netemu [--netdev …]… [--device …]… [option…]',
     '       netemu bench …            measure packet throughput',
+    '       netemu netns … -- COMMAND run a command in a namespace on the user network',
     '       netemu build-native       compile the native addon',
     '',
     'A virtual network for NICs without a machine. Try:',
