@@ -16,7 +16,7 @@ import {
   formatCliError,
   parseCommandLine,
 } from '../config/commandline.ts';
-import { SystemClock } from '../core/clock.ts';
+import { SystemClock, VirtualClock } from '../core/clock.ts';
 import { HostIoError, OptionError, UnsupportedError } from '../core/errors.ts';
 import { openFileSink } from '../host-io/file-sink.ts';
 import { createHostIo } from '../host-io/index.ts';
@@ -25,6 +25,7 @@ import { nics } from '../nic/index.ts';
 import { loggerFor } from './log.ts';
 import { usesStdio } from './monitors.ts';
 import { expandConfigFiles, type ProgramOutput, StartError, startProgram } from './program.ts';
+import { qtestRequest } from './qtest.ts';
 import { LiveStatus, statusLines, statusRows } from './status.ts';
 import { packageVersion } from './version.ts';
 
@@ -65,7 +66,11 @@ async function run(declarations: readonly Declaration[]): Promise<number> {
   const epochMs = Date.now();
   const onTerminal = usesStdio(declarations);
   const network = new Network({
-    clock: new SystemClock(() => performance.now()),
+    // Under qtest time stands still until the client moves it.
+    clock:
+      qtestRequest(declarations) === undefined
+        ? new SystemClock(() => performance.now())
+        : new VirtualClock(),
     random: () => randomBytes(4).readUInt32LE(),
     backends: nodeBackends,
     nics,

@@ -13,6 +13,7 @@ import type { SocketAddress } from '../config/socket-address.ts';
 import { OptionError } from '../core/errors.ts';
 import type { Monitor } from '../monitor/monitor.ts';
 import type { Network } from '../network/network.ts';
+import { qtestChardev, qtestRequest } from './qtest.ts';
 
 type MonitorDeclaration = Extract<Declaration, { readonly kind: 'monitor' }>;
 
@@ -90,5 +91,7 @@ export function isLoopback(address: SocketAddress): boolean {
 
 /** True when the line puts a monitor or another chardev on the terminal, which is then not ours to draw on. */
 export function usesStdio(declarations: readonly Declaration[]): boolean {
-  return wantedChardevs(declarations).some(({ config }) => config.type === 'stdio');
+  const qtest = qtestRequest(declarations);
+  const all = [...wantedChardevs(declarations).map(({ config }) => config), qtest && qtestChardev(qtest)];
+  return all.some((config) => config?.type === 'stdio');
 }

@@ -18,6 +18,7 @@ import { Monitor } from '../monitor/monitor.ts';
 import type { Network } from '../network/network.ts';
 import { openChardev, startMonitor, wantedChardevs } from './monitors.ts';
 import { type RunningProbe, startProbe } from './probe.ts';
+import { qtestChardev, qtestRequest, startQtest } from './qtest.ts';
 import { type RunningServer, startVfioUser } from './vfio-user.ts';
 
 /** A host error or an unsupported request, with the option that asked for it. */
@@ -90,6 +91,9 @@ export async function startProgram(
   const guest = guestOf(declarations);
   for (const declaration of declarations) refuseUnavailable(declaration);
 
+  const qtest = qtestRequest(declarations);
+  const qtestMachine =
+    qtest && (await attempt(qtest.declaration, () => startQtest(network, declarations, qtest)));
   const live: { close(): void }[] = [];
   const probes: RunningProbe[] = [];
   const servers: RunningServer[] = [];
@@ -100,6 +104,11 @@ export async function startProgram(
         const server = startVfioUser(network, device, device.vfioUser, (line) => output.print(line));
         servers.push(server);
         return server;
+      }
+      if (qtestMachine !== undefined) {
+        const plugged = qtestMachine.addDevice(device);
+        servers.push(plugged);
+        return plugged;
       }
       const probe = startProbe(network, device, probeConfigFor(guest, device), output);
       probes.push(probe);
@@ -137,12 +146,16 @@ export async function startProgram(
       for (const page of live) page.close();
       for (const guest of [...probes, ...servers]) guest.close();
       network.close();
+      qtestMachine?.close();
     },
   };
   try {
     for (const { declaration, config } of wantedChardevs(declarations)) {
       await attempt(declaration, async () => await openChardev(network, config, output.warn));
     }
+    const qtestChannel = qtest && qtestChardev(qtest);
+    if (qtestChannel !== undefined)
+      await attempt(qtest!.declaration, async () => await openChardev(network, qtestChannel, output.warn));
     for (const [declaration, netdev] of netdevsInOrder(declarations)) {
       await attempt(declaration, async () => {
         await network.openNetdev(netdev);
@@ -172,6 +185,7 @@ export async function startProgram(
         output.print(`metrics and live page: ${place}`);
       });
     }
+    if (qtestMachine !== undefined) await attempt(qtest!.declaration, () => qtestMachine.serve());
     for (const { backend } of network.netdevs.values())
       for (const line of backend?.notices?.() ?? []) output.print(line);
     if (devices.length === 0 && guest.type === 'probe' && guest.once) output.done(false);
@@ -183,9 +197,9 @@ export async function startProgram(
 }
 
 /** Ties an error to the declaration that caused it. */
-async function attempt(declaration: Declaration, act: () => unknown): Promise<void> {
+async function attempt<T>(declaration: Declaration, act: () => T): Promise<Awaited<T>> {
   try {
-    await act();
+    return await act();
   } catch (error) {
     if (error instanceof OptionError)
       throw new CommandLineError(error, declaration.flag, declaration.argument);
@@ -251,14 +265,11 @@ function refuseUnavailable(declaration: Declaration): void {
 
 function unavailable(declaration: Declaration): string | undefined {
   switch (declaration.kind) {
-    case 'qtest':
-    case 'qtest-log':
-      return 'qtest';
     case 'sandbox':
       return declaration.on ? 'the sandbox' : undefined;
     case 'guest': {
       const { type } = declaration.guest;
-      return type === 'v86' || type === 'qtest' ? `guest type '${type}'` : undefined;
+      return type === 'v86' ? `guest type '${type}'` : undefined;
     }
     default:
       return undefined;

@@ -6,6 +6,7 @@
  * A turn runs the loop again while tasks are waiting, but at most RUNS_PER_TURN times; then the rest of the process has its turn.
  */
 
+import { VirtualClock } from '../core/clock.ts';
 import type { Loop } from '../core/loop.ts';
 
 const RUNS_PER_TURN = 8;
@@ -66,7 +67,7 @@ export class LoopDriver {
 
   #schedule(): void {
     if (this.#stopped) return;
-    const nextNs = this.loop.nextNs;
+    const nextNs = this.#nextNs();
     if (nextNs === Number.NEGATIVE_INFINITY) {
       this.#immediate ??= setImmediate(this.#soon);
       return;
@@ -81,6 +82,13 @@ export class LoopDriver {
       this.#armedNs = nextNs;
       this.#arm(Math.max(0, nextNs - this.loop.clock.nowNs()));
     }
+  }
+
+  /** A virtual clock does not move while anybody waits: who moves it runs what is due. */
+  #nextNs(): number {
+    const { clock, nextNs } = this.loop;
+    if (!(clock instanceof VirtualClock) || nextNs === Number.NEGATIVE_INFINITY) return nextNs;
+    return nextNs <= clock.nowNs() ? Number.NEGATIVE_INFINITY : Number.POSITIVE_INFINITY;
   }
 
   stop(): void {
