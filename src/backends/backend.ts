@@ -1,5 +1,6 @@
 /** What every backend is to the network that holds it, and what it is given. One file per backend opens one of these. */
 
+import type { ChardevReference } from '../config/chardevs.ts';
 import type { NetdevConfig, NetdevConfigOf, NetdevTypeName } from '../config/netdevs/index.ts';
 import type { Random } from '../core/clock.ts';
 import type { Logger } from '../core/log.ts';
@@ -33,6 +34,8 @@ export interface BackendContext extends LinkContext {
   readonly emit: EmitEvent;
   /** Hands over the descriptor that a monitor client passed under this name (getfd); absent or undefined: there is none. */
   readonly takeFd?: ((name: string) => Handle | undefined) | undefined;
+  /** A stream to a character device (native host I/O only). Throws OptionError or UnsupportedError. Absent: there are none. */
+  readonly openChardev?: (reference: ChardevReference) => Handle;
 }
 
 export type OpenBackend<K extends NetdevTypeName> = (

@@ -50,6 +50,22 @@ export class Chardevs {
     if (this.#chardevs.has(id) || this.#opening.has(id)) {
       throw new OptionError(`Chardev with id '${id}' already exists`, { option: 'id' });
     }
+    this.#opening.add(id);
+    try {
+      const chardev = await this.#make(config);
+      this.#chardevs.set(id, chardev);
+      return chardev;
+    } finally {
+      this.#opening.delete(id);
+    }
+  }
+
+  /** The same for a chardev described in place, which is in no list: its user closes it. */
+  openUnnamed(device: ChardevDevice): Promise<Chardev> {
+    return this.#make({ ...device, id: '' });
+  }
+
+  async #make(config: ChardevConfig): Promise<Chardev> {
     // The table pairs each type with its own config, which an index by a union cannot express.
     const open = this.#table[config.type] as
       | ((config: ChardevConfig, context: ChardevContext) => Chardev | Promise<Chardev>)
@@ -57,18 +73,10 @@ export class Chardevs {
     if (open === undefined) {
       throw new UnsupportedError(`chardev type '${config.type}' is not available in this build of netemu`);
     }
-    this.#opening.add(id);
-    try {
-      const chardev = await open(config, this.#context);
-      if (this.#closed) {
-        chardev.close();
-        throw new OptionError('the network is closed');
-      }
-      this.#chardevs.set(id, chardev);
-      return chardev;
-    } finally {
-      this.#opening.delete(id);
-    }
+    const chardev = await open(config, this.#context);
+    if (!this.#closed) return chardev;
+    chardev.close();
+    throw new OptionError('the network is closed');
   }
 
   /** Throws OptionError when it is not there or somebody uses it. */

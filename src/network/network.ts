@@ -13,6 +13,7 @@
 import type { Backend, BackendContext, BackendTable, EmitEvent } from '../backends/backend.ts';
 import { openFrom } from '../backends/backend.ts';
 import { Chardevs, type ChardevTable, portableChardevs } from '../chardev/index.ts';
+import { openChardevStream } from '../chardev/stream.ts';
 import { duplicateDeviceId, propertyInUse, propertyNotFoundValue } from '../config/devices/common.ts';
 import { type DeviceConfig, type DeviceInput, readDevice } from '../config/devices/index.ts';
 import { MacPool } from '../config/mac-pool.ts';
@@ -140,6 +141,12 @@ export class Network {
       },
       takeFd: (name) => options.takeFd?.(name) ?? this.chardevs.fds.take(name),
     };
+    if (hostIo !== null) {
+      this.context = {
+        ...this.context,
+        openChardev: (reference) => openChardevStream(this.chardevs, hostIo, reference),
+      };
+    }
     if (options.onEvent !== undefined) this.#listeners.add(options.onEvent);
     this.chardevs = new Chardevs(options.chardevs ?? portableChardevs, {
       loop: this.loop,

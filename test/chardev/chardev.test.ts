@@ -20,6 +20,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Channel, ChannelUser, Chardev, ChardevUser } from '../../src/chardev/index.ts';
 import { nodeChardevs } from '../../src/chardev/node.ts';
 import type { SocketChardev } from '../../src/chardev/socket.ts';
+import { openChardevStream } from '../../src/chardev/stream.ts';
 import { parseChardev } from '../../src/config/chardevs.ts';
 import { SystemClock, seededRandom } from '../../src/core/clock.ts';
 import type { HostIo } from '../../src/host-io/host-io.ts';
@@ -329,6 +330,37 @@ describe.each(['native', 'portable'] as const)('chardevs by %s host I/O', (imple
       (await import('node:fs')).readSync(fd, buffer);
       closeSync(fd);
       expect(buffer.toString()).toBe('out');
+    });
+
+    it('as a plain stream: both ways, more than sockets hold, one user after the other', async () => {
+      await server();
+      const reference = { kind: 'chardev', id: 'c' } as const;
+      for (const round of [1, 2]) {
+        const stream = openChardevStream(network.chardevs, hostIo, reference);
+        expect(() => openChardevStream(network.chardevs, hostIo, reference)).toThrow('already in use');
+        const client = connect(path('s'));
+        const all = new Uint8Array(3 << 20).map((_, i) => (i * round) & 0xff);
+        let sent = 0;
+        let got = 0;
+        const echoed = once(client, 'connect').then(() => client.pipe(client));
+        const buffer = new Uint8Array(65_536);
+        while (got < all.length) {
+          const taken = hostIo.sendBytes(stream, all, sent, all.length);
+          if (taken > 0) sent += taken;
+          const read = hostIo.receiveBytes(stream, buffer, 0, buffer.length);
+          for (let i = 0; i < read; i++)
+            if (buffer[i] !== all[got + i]) throw new Error(`byte ${got + i} differs`);
+          if (read > 0) got += read;
+          await new Promise((resolve) => setImmediate(resolve));
+        }
+        await echoed;
+        hostIo.close(stream);
+        await once(client, 'close');
+        while (network.chardevs.get('c')!.busy) await new Promise((resolve) => setImmediate(resolve));
+      }
+      expect(() => openChardevStream(network.chardevs, hostIo, { kind: 'chardev', id: 'zz' })).toThrow(
+        'not found',
+      );
     });
 
     it('pty is a terminal that a program can open', async () => {

@@ -137,6 +137,7 @@ export class UserBackend implements Backend, Client {
     this.#site = {
       pool: context.pool,
       loop: context.loop,
+      openChardev: context.openChardev,
       random: context.random,
       log: context.log,
       hostIo: context.hostIo,

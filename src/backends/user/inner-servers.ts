@@ -20,6 +20,7 @@ export class InnerServers {
     this.#site = site;
     const { config, services } = site;
     for (const rule of config.guestfwd) {
+      if (rule.target.kind !== 'command' && site.openChardev !== undefined) continue;
       const why =
         services.openGuestForward === undefined
           ? 'there are no processes or devices here'
@@ -45,8 +46,11 @@ export class InnerServers {
     const { config, services } = this.#site;
     const value = u32be(address, 0);
     for (const rule of config.guestfwd) {
-      if (rule.server.value === value && rule.port === port)
-        return services.openGuestForward!(this.#site.hostIo, rule.target);
+      if (rule.server.value !== value || rule.port !== port) continue;
+      const { target } = rule;
+      if (target.kind !== 'command' && this.#site.openChardev !== undefined)
+        return this.#site.openChardev(target);
+      return services.openGuestForward!(this.#site.hostIo, target);
     }
     if (this.#smb !== null && value === config.ipv4!.smbServer.value && SMB_PORTS.includes(port)) {
       return this.#smb.connect();

@@ -1,5 +1,6 @@
 /** What every part of the user network shares: one object, made by index.ts. Parts hold it and each other only through it. */
 
+import type { ChardevReference } from '../../config/chardevs.ts';
 import type { UserConfig } from '../../config/netdevs/user.ts';
 import type { GuestForward } from '../../config/netdevs/user-forward.ts';
 import type { Random } from '../../core/clock.ts';
@@ -47,6 +48,8 @@ export interface SmbServer {
 
 export interface Site {
   readonly pool: FramePool;
+  /** A stream to a character device; absent: there are none. */
+  readonly openChardev?: ((reference: ChardevReference) => Handle) | undefined;
   readonly loop: Loop;
   readonly config: UserConfig;
   readonly hostIo: HostIo;
