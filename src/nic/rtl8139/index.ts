@@ -398,6 +398,7 @@ export class Rtl8139 extends PciFunction implements Nic, Client {
       }
       case MII_ANAR:
         this.#phy.write(4, now);
+        this.#linkResolved();
         return;
       case TCTR:
         this.#interrupts.zero();
