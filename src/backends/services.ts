@@ -68,6 +68,15 @@ export function retold(lead: string, error: unknown): unknown {
   return new HostIoError(error.syscall, error.code, `${lead}: ${errnoText(errnoOf(error.code))}`);
 }
 
+/** Tells the user that strangers may reach a netdev, which knows no authentication. */
+export function warnIfOpen(context: BackendContext, netdev: string, address: string): void {
+  if (address !== '0.0.0.0' && address !== '::') return;
+  context.log.warn(
+    { netdev },
+    `netdev ${netdev} takes frames at every address of this machine (${address}), from whoever reaches it`,
+  );
+}
+
 /** The handle of a descriptor that was inherited (by number) or passed (by its getfd name). */
 export function takeDescriptor(fd: FdReference, context: BackendContext, hostIo: HostIo): Handle {
   if ('number' in fd) {

@@ -18,6 +18,7 @@ import {
   showEndpoint,
   showFd,
   takeDescriptor,
+  warnIfOpen,
 } from './services.ts';
 import { ConnectError, StreamBackend } from './stream-peer.ts';
 import { familyOf, isDatagramSocket, openGroup, openUnicast } from './udp.ts';
@@ -83,6 +84,7 @@ async function listen(
   services: Services,
 ): Promise<Backend> {
   const local = await resolveEndpoint(config.endpoint, 0, services);
+  warnIfOpen(context, config.id, local.address);
   const listener = opening(`can't bind ip=${local.address} to socket`, () => hostIo.tcpListen(local));
   const at = showEndpoint(hostIo.localEndpoint(listener));
   return new StreamBackend(

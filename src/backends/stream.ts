@@ -3,6 +3,7 @@
  * one peer at a time. Monitors are told of each connection: NETDEV_STREAM_CONNECTED and NETDEV_STREAM_DISCONNECTED.
  */
 
+import type { NetdevConfigOf } from '../config/netdevs/index.ts';
 import type { InetAddress, SocketAddress } from '../config/socket-address.ts';
 import { type HostIoError, OptionError } from '../core/errors.ts';
 import { ERRNO, type Handle, type HostIo } from '../host-io/host-io.ts';
@@ -15,6 +16,7 @@ import {
   showEndpoint,
   showFd,
   takeDescriptor,
+  warnIfOpen,
 } from './services.ts';
 import { type Peer, StreamBackend, type StreamSource } from './stream-peer.ts';
 import { isDatagramSocket } from './udp.ts';
@@ -22,8 +24,8 @@ import { isDatagramSocket } from './udp.ts';
 export function streamBackend(services: Services): OpenBackend<'stream'> {
   return async (config, context) => {
     const hostIo = needHostIo(context, 'stream');
-    const { id, address, server, reconnectMs } = config;
-    const source = await openSource(address, server, reconnectMs, context, hostIo, services);
+    const { id, address } = config;
+    const source = await openSource(config, context, hostIo, services);
     const shown = showAddress(address, source, hostIo);
     const backend = new StreamBackend(
       {
@@ -52,16 +54,18 @@ export function streamBackend(services: Services): OpenBackend<'stream'> {
 }
 
 async function openSource(
-  address: SocketAddress,
-  server: boolean,
-  reconnectMs: number,
+  { id, address, server, reconnectMs }: NetdevConfigOf<'stream'>,
   context: BackendContext,
   hostIo: HostIo,
   services: Services,
 ): Promise<StreamSource> {
   switch (address.type) {
     case 'inet':
-      if (server) return { kind: 'listen', listener: await listenInet(address, hostIo, services) };
+      if (server) {
+        const listener = await listenInet(address, hostIo, services);
+        warnIfOpen(context, id, hostIo.localEndpoint(listener).address);
+        return { kind: 'listen', listener };
+      }
       return {
         kind: 'connect',
         reconnectMs,

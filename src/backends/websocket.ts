@@ -11,7 +11,7 @@
  * The library is loaded when the first such netdev is made. Frames are copied once each way: messages are the library's memory.
  */
 
-import { createServer, type IncomingMessage, type Server } from 'node:http';
+import type { IncomingMessage, Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { WebSocket, WebSocketServer } from 'ws';
 import type { NetdevConfigOf } from '../config/netdevs/index.ts';
@@ -22,7 +22,7 @@ import { type Client, Port } from '../core/port.ts';
 import { errnoOf, errnoText } from '../host-io/errno.ts';
 import type { Backend, BackendContext, OpenBackend } from './backend.ts';
 import { MacTable } from './mac-table.ts';
-import { resolveEndpoint, type Services, showEndpoint } from './services.ts';
+import { resolveEndpoint, type Services, showEndpoint, warnIfOpen } from './services.ts';
 
 export class WebsocketStats {
   rxFrames = 0;
@@ -121,6 +121,8 @@ class WebsocketBackend implements Backend, Client {
     const config = this.#config;
     if (config.mode !== 'listen') return;
     const { address, port } = await resolveEndpoint(config.endpoint, 0, services);
+    warnIfOpen(this.#context, config.id, address);
+    const { createServer } = await import('node:http');
     const http = createServer((_request, response) => {
       // Nothing is served here but websockets.
       response.writeHead(426, { Upgrade: 'websocket' }).end();

@@ -503,6 +503,19 @@ describe('descriptors', () => {
   });
 });
 
+describe('names of interfaces and bridges', () => {
+  it('hardening 52: are refused by the options and by the addon when they are too long or lead elsewhere', async () => {
+    const long = 'a'.repeat(16);
+    const said = (option: string) =>
+      `Parameter '${option}' expects an interface name (1 to 15 characters, none of them '/' or ':')`;
+    expect(await lab.refusal('tap', { ifname: long })).toBe(said('ifname'));
+    expect(await lab.refusal('bridge', { br: '../../etc' })).toBe(said('br'));
+    expect(await lab.refusal('tap', { helper: '/bin/true', br: '../x' })).toBe(said('br'));
+    expect(() => lab.hostIo.tapOpen({ name: long })).toThrow('Invalid argument');
+    expect(lab.hostIo.stats().openHandles).toBe(0);
+  });
+});
+
 describe('what this machine cannot do', () => {
   it('is told', async () => {
     expect(await lab.refusal('netmap', { ifname: 'eth0' })).toBe(
