@@ -70,10 +70,11 @@ export class Transmitter implements Lender {
   /** The frame's first descriptor. */
   readonly #batchFirst = new Uint8Array(BATCH);
   readonly #batchLent = new Uint8Array(BATCH);
+  /** Frames on the wire that it becomes, and their bytes. */
+  readonly #batchSegments = new Int32Array(BATCH);
+  readonly #batchBytes = new Int32Array(BATCH);
   #batchFrom = 0;
   #batchTo = 0;
-  #newFrames = 0;
-  #newBytes = 0;
   #causes = 0;
 
   /** Tags of lent frames that came back and are not completed. */
@@ -240,17 +241,17 @@ export class Transmitter implements Lender {
     const { pool } = this.chip;
     const t = pool.table;
     if (bytes < FRAME_MIN_BYTES) padFrame(pool, frame);
+    const place = this.#batchTo;
     const segmentBytes = t[frame + FACTS] > 0xff ? t[frame + GSO_SIZE] : 0;
     if (segmentBytes === 0) {
-      this.#newFrames++;
-      this.#newBytes += t[frame + TOTAL];
+      this.#batchSegments[place] = 1;
+      this.#batchBytes[place] = t[frame + TOTAL];
     } else {
       const header = t[frame + HEADER_LENGTH];
       const segments = Math.ceil((bytes - header) / segmentBytes);
-      this.#newFrames += segments;
-      this.#newBytes += bytes + (segments - 1) * header;
+      this.#batchSegments[place] = segments;
+      this.#batchBytes[place] = bytes + (segments - 1) * header;
     }
-    const place = this.#batchTo;
     this.#batch[place] = frame;
     this.#batchSource[place] = source;
     this.#batchFirst[place] = first;
@@ -277,11 +278,6 @@ export class Transmitter implements Lender {
     const to = this.#batchTo;
     if (from === to) return true;
     const { stats, tally, loopback, pool } = this.chip;
-    stats.txFrames += this.#newFrames;
-    stats.txBytes += this.#newBytes;
-    tally.txOk += this.#newFrames;
-    this.#newFrames = 0;
-    this.#newBytes = 0;
     const port = this.port;
     const epoch = this.epoch;
     let taken = to - from;
@@ -295,18 +291,27 @@ export class Transmitter implements Lender {
       return false;
     }
     const end = from + taken;
-    for (let i = from; i < end; i++) {
+    if (end < to) {
+      this.#batchFrom = end;
+      this.#batchTo = to;
+      this.#blocked = true;
+    }
+    let sentFrames = 0;
+    let sentBytes = 0;
+    // Completion writes to guest memory, which may be remote, and a reset may come in meanwhile.
+    for (let i = from; i < end && epoch === this.epoch; i++) {
+      sentFrames += this.#batchSegments[i];
+      sentBytes += this.#batchBytes[i];
       if (this.#batchLent[i] !== 0) continue;
       this.#causes |= INT_TOK;
       const source = this.#batchSource[i];
       if (source === FROM_CLASSIC) this.#classic.complete(this.#batchFirst[i], true);
       else this.#rings[source].complete(this.#batchFirst[i], true);
     }
-    if (end === to) return true;
-    this.#batchFrom = end;
-    this.#batchTo = to;
-    this.#blocked = true;
-    return false;
+    stats.txFrames += sentFrames;
+    stats.txBytes += sentBytes;
+    tally.txOk += sentFrames;
+    return end === to && epoch === this.epoch;
   }
 
   /** The last holder of a lent frame released it. */
