@@ -29,6 +29,7 @@ export interface RigOptions {
   large?: number;
   small?: number;
   open?: boolean;
+  debug?: boolean;
 }
 
 /** The slot that the device is plugged into: the driver keeps it when the device behind it is another. */
@@ -72,6 +73,7 @@ export class Rig {
       large: options.large ?? 32,
       small: options.small ?? 512,
       ramBytes: 16 << 20,
+      debug: options.debug ?? true,
     });
     this.machine = machine;
     // Room that tests put rings and packets of their own in.
