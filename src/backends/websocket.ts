@@ -23,31 +23,7 @@ import { errnoOf, errnoText } from '../host-io/errno.ts';
 import type { Backend, BackendContext, OpenBackend } from './backend.ts';
 import { MacTable } from './mac-table.ts';
 import { resolveEndpoint, type Services, showEndpoint, warnIfOpen } from './services.ts';
-
-export class WebsocketStats {
-  rxFrames = 0;
-  rxDropShort = 0;
-  /** Text messages, which are no frames. */
-  rxDropText = 0;
-  rxDropNoSlot = 0;
-  /** The guest refused, and PENDING frames waited already. */
-  rxDropQueueFull = 0;
-  txFrames = 0;
-  /** Frames for a client that does not read. */
-  txDropSlowClient = 0;
-  txDropDisconnected = 0;
-  txDropShort = 0;
-  /** Frames from one client to others. */
-  switchedFrames = 0;
-  clients = 0;
-  /** Connections turned away for their origin, or for being too many. */
-  refusedOrigin = 0;
-  refusedFull = 0;
-  /** Connections closed for a message over the maximum, a protocol error, or a missed pong. */
-  closedTooLong = 0;
-  closedError = 0;
-  closedSilent = 0;
-}
+import { WebsocketStats } from './websocket-stats.ts';
 
 const ETHERNET_HEADER_BYTES = 14;
 const CLIENT_BUFFER_BYTES = 4 << 20;

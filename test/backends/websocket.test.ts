@@ -3,7 +3,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { WebSocket } from 'ws';
 import { MacTable } from '../../src/backends/mac-table.ts';
-import type { WebsocketStats } from '../../src/backends/websocket.ts';
+import type { WebsocketStats } from '../../src/backends/websocket-stats.ts';
 import { VirtualClock } from '../../src/core/clock.ts';
 import { packet, tags } from '../lib/context.ts';
 import { BackendLab, freePorts } from './lab.ts';

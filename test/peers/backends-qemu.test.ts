@@ -136,7 +136,7 @@ describe.each(['7.2', '11.1'] as const)('QEMU %s', (version: QemuVersion) => {
   let network: Network;
   let hash = '';
   let vdeSwitch: ReturnType<typeof spawn>;
-  const basePort = version === '7.2' ? 17_000 : 17_100;
+  const basePort = 12_000 + ((process.pid * 64) % 7_000);
 
   const port = (i: number) => basePort + 2 * i;
   const net = (i: number) => 40 + i;
