@@ -20,6 +20,7 @@ import { openChardev, startMonitor, wantedChardevs } from './monitors.ts';
 import { type RunningProbe, startProbe } from './probe.ts';
 import { qtestChardev, qtestRequest, startQtest } from './qtest.ts';
 import { type RunningServer, startVfioUser } from './vfio-user.ts';
+import { startVhostUser } from './vhost-user.ts';
 
 /** A host error or an unsupported request, with the option that asked for it. */
 export class StartError extends Error {
@@ -105,6 +106,11 @@ export async function startProgram(
         servers.push(server);
         return server;
       }
+      if (device.model === 'virtio-net' && device.vhostUser !== undefined) {
+        const server = startVhostUser(network, device, device.vhostUser, (line) => output.print(line));
+        servers.push(server);
+        return server;
+      }
       if (qtestMachine !== undefined) {
         const plugged = qtestMachine.addDevice(device);
         servers.push(plugged);
@@ -164,7 +170,7 @@ export async function startProgram(
     for (const declaration of declarations) {
       if (declaration.kind !== 'object' || declaration.object.type === 'iothread') continue;
       const { object } = declaration;
-      await attempt(declaration, () => network.makeObject(object));
+      await attempt(declaration, async () => await network.openObject(object));
     }
     const devices = devicesOf(declarations);
     for (const [declaration, device] of devices) {

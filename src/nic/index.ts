@@ -18,11 +18,7 @@ export type NicTable = { readonly [K in NicModelName]?: MakeNic<K> };
 export const nics: NicTable = {
   e1000: (site, mac, { initVet, mitigation }) => new E1000(site, { mac, initVet, mitigation }),
   rtl8139: (site, mac, { chip }) => new Rtl8139(site, { mac, chip }),
-  'virtio-net': (site, mac, config) => {
-    if (config.vhostUser !== undefined)
-      throw new UnsupportedError('vhost-user= is not available in this build of netemu');
-    return new VirtioNet(site, { ...config, mac, ports: site.queues ?? 1 });
-  },
+  'virtio-net': (site, mac, config) => new VirtioNet(site, { ...config, mac, ports: site.queues ?? 1 }),
 };
 
 /** `mac`: the permanent address, 6 bytes. Throws UnsupportedError for a model that the table lacks. */

@@ -10,9 +10,11 @@
  * enabled → DRIVER_OK. A ring that breaks the rules sets NEEDS_RESET; nothing is done until the driver resets. What a queue's registers say is frozen
  * when it is enabled. On reset of the device or a queue what it had in flight is forgotten at once: frames that others still hold may borrow memory that the driver
  * uses for something else, as with any device whose reset stops DMA of what it has already fetched.
+ *
+ * A transport outside this process (vhost-user) drives the same device without these registers: `attachTransport` and what follows it.
  */
 
-import { CAP_VENDOR } from '../pci/config-space.ts';
+import { CAP_VENDOR, COMMAND_BUS_MASTER, PCI_COMMAND } from '../pci/config-space.ts';
 import type { DeviceHost } from '../pci/device-host.ts';
 import type { GuestMemory } from '../pci/guest-memory.ts';
 import { PciFunction } from '../pci/pci-function.ts';
@@ -110,6 +112,14 @@ export interface QueueState {
   readonly position: QueuePosition;
 }
 
+/** A transport in place of PCI's registers and interrupts. */
+export interface OtherTransport {
+  /** Buffers of the queue were used, and the driver asked to be told. */
+  queueInterrupt(index: number): void;
+  /** A ring broke the rules: nothing is served until `restart`. */
+  ringBroken(): void;
+}
+
 export abstract class VirtioPci extends PciFunction {
   /** What the driver may take now; the model fills it in `offer`. */
   readonly offered = new Features();
@@ -130,6 +140,8 @@ export abstract class VirtioPci extends PciFunction {
   #queueSelect = 0;
   #live = false;
   #loading = false;
+  #other: OtherTransport | null = null;
+  #otherLive = false;
 
   constructor(host: DeviceHost, options: VirtioPciOptions) {
     const modernOnly = !options.legacy;
@@ -230,8 +242,9 @@ export abstract class VirtioPci extends PciFunction {
   }
 
   #updateLive(): void {
+    const status = this.#status | (this.#otherLive ? STATUS_DRIVER_OK : 0);
     const live =
-      (this.#status & (STATUS_DRIVER_OK | STATUS_NEEDS_RESET | STATUS_FAILED)) === STATUS_DRIVER_OK &&
+      (status & (STATUS_DRIVER_OK | STATUS_NEEDS_RESET | STATUS_FAILED)) === STATUS_DRIVER_OK &&
       this.dmaEnabled;
     if (live === this.#live) return;
     this.#live = live;
@@ -249,6 +262,7 @@ export abstract class VirtioPci extends PciFunction {
 
   #resetAll(): void {
     this.#status = 0;
+    this.#otherLive = false;
     this.#updateLive();
     for (const slot of this.slots) slot.queue = null;
     this.accepted.clear();
@@ -277,12 +291,61 @@ export abstract class VirtioPci extends PciFunction {
     this.#status |= STATUS_NEEDS_RESET;
     this.#updateLive();
     if ((this.#status & STATUS_DRIVER_OK) !== 0) this.configChanged();
+    this.#other?.ringBroken();
+  }
+
+  // Another transport: it keeps the rings' registers and notifications itself, and has the front-end's word for the features.
+
+  /** From now on `other` drives the device, which is reset; null: nobody does. */
+  attachTransport(other: OtherTransport | null): void {
+    this.#other = other;
+    this.restart();
+  }
+
+  /** As after a reset: no features, no queues, what can be offered looked up anew; DMA stays allowed. */
+  restart(): void {
+    this.reset();
+    if (this.#other !== null) this.writeConfig(PCI_COMMAND, 2, COMMAND_BUS_MASTER);
+  }
+
+  /** The driver's features, which are cut to what was offered and settled. No queue may be there. */
+  settleFeatures(features: Features): void {
+    this.accepted.copy(features);
+    this.accepted.mask(this.offered);
+    this.#settle();
+  }
+
+  /** Serves an opened queue; the place must be empty. */
+  openQueueAt(index: number, queue: VirtQueue): void {
+    this.slots[index].queue = queue;
+    this.queueOpened(index, queue);
+  }
+
+  /** Forgets a queue, as its reset does. */
+  closeQueueAt(index: number): void {
+    this.slots[index].queue = null;
+    this.queueClosed(index);
+  }
+
+  /** Whether queues that are open are to be served. */
+  setTransportLive(live: boolean): void {
+    this.#otherLive = live;
+    this.#updateLive();
+  }
+
+  /** The driver has kicked a queue. */
+  kickQueueAt(index: number): void {
+    this.#kickQueue(index);
   }
 
   // Interrupts.
 
   protected queueInterrupt(index: number): void {
     this.transport.interrupts++;
+    if (this.#other !== null) {
+      this.#other.queueInterrupt(index);
+      return;
+    }
     const msix = this.msix;
     if (msix?.enabled) {
       msix.notify(this.slots[index].vector);

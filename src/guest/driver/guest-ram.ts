@@ -12,9 +12,10 @@ export class GuestRam {
   readonly words: Int32Array;
   #next = 0;
 
-  constructor(lengthBytes: number, address = 0) {
+  /** `bytes`: memory that others share; it begins at the start of its buffer. */
+  constructor(lengthBytes: number, address = 0, bytes: Uint8Array = new Uint8Array(lengthBytes)) {
     this.address = address;
-    this.bytes = new Uint8Array(lengthBytes);
+    this.bytes = bytes;
     this.words = new Int32Array(this.bytes.buffer);
   }
 

@@ -1,0 +1,2 @@
+export { VhostUserHost } from './host.ts';
+export { VhostUserBackend, type VhostUserOptions } from './server.ts';

@@ -1,0 +1,109 @@
+/**
+ * A virtqueue that knows which of its chains are in flight, for a transport that must be able to stop a ring and say where it goes on (vhost-user's GET_VRING_BASE):
+ * it stands between the device and the real queue, and keeps for each id the slots that its chain takes.
+ *
+ *   rewind   a receive ring: what was fetched ahead and not filled was not fetched at all
+ *   drain    a transmit ring: what is still lent out or waits is used, so that the driver loses no buffer
+ *
+ * Both end the queue's use; the device must not touch it again.
+ */
+
+import type { GuestMemory } from '../pci/guest-memory.ts';
+import type { ChainBatch } from './chains.ts';
+import type { QueueLayout, QueuePosition, VirtQueue } from './queue.ts';
+
+const WRAP = 0x8000;
+const PACKED_IDS = 65_536;
+
+export class TrackedQueue implements VirtQueue {
+  readonly layout: QueueLayout;
+  readonly size: number;
+  readonly packed: boolean;
+  readonly #queue: VirtQueue;
+  /** Slots of the chain in flight with this id; 0: none. A split ring's ids are below its size. */
+  readonly #slots: Uint16Array;
+
+  constructor(queue: VirtQueue) {
+    this.#queue = queue;
+    this.layout = queue.layout;
+    this.size = queue.size;
+    this.packed = queue.packed;
+    this.#slots = new Uint16Array(queue.packed ? PACKED_IDS : queue.size);
+  }
+
+  get fault(): number {
+    return this.#queue.fault;
+  }
+
+  set fault(fault: number) {
+    this.#queue.fault = fault;
+  }
+
+  get inFlight(): number {
+    return this.#queue.inFlight;
+  }
+
+  fetch(memory: GuestMemory, batch: ChainBatch, limit: number): number {
+    const count = this.#queue.fetch(memory, batch, limit);
+    const { id, slots } = batch;
+    for (let i = 0; i < count; i++) this.#slots[id[i]] = slots[i];
+    return count;
+  }
+
+  unfetch(batch: ChainBatch, from: number): void {
+    for (let i = from; i < batch.count; i++) this.#slots[batch.id[i]] = 0;
+    this.#queue.unfetch(batch, from);
+  }
+
+  push(memory: GuestMemory, id: number, slots: number, bytes: number): void {
+    this.#slots[id] = 0;
+    this.#queue.push(memory, id, slots, bytes);
+  }
+
+  pushRun(memory: GuestMemory, ids: Int32Array, slots: Int32Array, from: number, to: number): void {
+    for (let i = from; i < to; i++) this.#slots[ids[i]] = 0;
+    this.#queue.pushRun(memory, ids, slots, from, to);
+  }
+
+  publish(memory: GuestMemory): boolean {
+    return this.#queue.publish(memory);
+  }
+
+  requestKicks(memory: GuestMemory): boolean {
+    return this.#queue.requestKicks(memory);
+  }
+
+  suppressKicks(memory: GuestMemory): void {
+    this.#queue.suppressKicks(memory);
+  }
+
+  position(): QueuePosition {
+    return this.#queue.position();
+  }
+
+  /** The position before the chains in flight, which must be the last ones fetched. */
+  rewind(): QueuePosition {
+    const { avail, used } = this.#queue.position();
+    const back = this.#queue.inFlight;
+    if (!this.packed) return { avail: (avail - back) & 0xffff, used };
+    let index = (avail & ~WRAP) - back;
+    let wrap = avail & WRAP;
+    if (index < 0) {
+      index += this.size;
+      wrap ^= WRAP;
+    }
+    return { avail: index | wrap, used };
+  }
+
+  /** Uses every chain in flight and shows it to the driver; returns how many there were. `publish` has said that the driver is to be told: `told`. */
+  drain(memory: GuestMemory): { chains: number; told: boolean } {
+    let chains = 0;
+    for (let id = 0; id < this.#slots.length && this.#queue.inFlight > 0; id++) {
+      const slots = this.#slots[id];
+      if (slots === 0) continue;
+      this.push(memory, id, slots, 0);
+      chains++;
+    }
+    return { chains, told: this.publish(memory) };
+  }
+}
