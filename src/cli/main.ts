@@ -19,6 +19,7 @@ import {
 import { SystemClock, VirtualClock } from '../core/clock.ts';
 import { HostIoError, OptionError, UnsupportedError } from '../core/errors.ts';
 import { openFileSink } from '../host-io/file-sink.ts';
+import { loadHookModule } from '../host-io/hook-module.ts';
 import { createHostIo } from '../host-io/index.ts';
 import { Network } from '../network/network.ts';
 import { nics } from '../nic/index.ts';
@@ -84,6 +85,7 @@ async function run(declarations: readonly Declaration[]): Promise<number> {
       interrupt: () => process.kill(process.pid, 'SIGINT'),
     }),
     resolveHost,
+    loadHook: loadHookModule,
   });
   hostIo.drive(network.loop);
 

@@ -36,6 +36,7 @@ import { Port } from '../core/port.ts';
 import type { Handle, HostIo } from '../host-io/host-io.ts';
 import type { ByteSink } from '../link/filter/dump.ts';
 import { type Filter, FilterChain } from '../link/filter/filter.ts';
+import type { HookModule } from '../link/filter/hook.ts';
 import { createFilter, isFilter } from '../link/filter/index.ts';
 import { Hub, type HubPort } from '../link/hub.ts';
 import { createNic, type NicTable } from '../nic/index.ts';
@@ -51,6 +52,8 @@ export interface NetworkOptions {
   readonly nics: NicTable;
   /** Absent: the character devices that need nothing but host I/O. */
   readonly chardevs?: ChardevTable;
+  /** Loads the module of a filter-hook; rejects with OptionError. Absent: there are no modules here. */
+  readonly loadHook?: (path: string) => Promise<HookModule>;
   /** Looks a host name up, for chardevs; rejects with OptionError. Absent: only addresses are known. */
   readonly resolveHost?: (name: string, family: 4 | 6 | undefined) => Promise<string>;
   readonly log?: Logger;
@@ -112,6 +115,7 @@ export class Network {
   readonly #macs = new MacPool();
   /** Ids of netdevs whose backend is being opened. */
   readonly #opening = new Set<string>();
+  readonly #loadHook: NetworkOptions['loadHook'];
   readonly #listeners = new Set<EmitEvent>();
   #running = true;
   #closed = false;
@@ -122,6 +126,7 @@ export class Network {
     this.#backends = options.backends;
     this.#nics = options.nics;
     this.#epochMs = options.epochMs ?? 0;
+    this.#loadHook = options.loadHook;
     this.#openFile =
       options.openFile ??
       (() => {
@@ -365,8 +370,14 @@ export class Network {
     return this.makeObject(readObject(input));
   }
 
+  /** The same as `makeObject`, for objects that have to load something first as well. */
+  async openObject(config: ObjectConfig): Promise<NetworkObject> {
+    if (config.type !== 'filter-hook' || this.#loadHook === undefined) return this.makeObject(config);
+    return this.makeObject(config, await this.#loadHook(config.module));
+  }
+
   /** Makes a filter from a checked config and puts it in its netdev's chain. Throws OptionError, HostIoError or UnsupportedError. */
-  makeObject(config: ObjectConfig): NetworkObject {
+  makeObject(config: ObjectConfig, hookModule?: HookModule): NetworkObject {
     if (this.objects.has(config.id)) {
       throw new OptionError(`attempt to add duplicate property '${config.id}' to object (type 'container')`, {
         option: 'id',
@@ -386,7 +397,7 @@ export class Network {
     const filter = createFilter(config, {
       ...this.context,
       epochMs: this.#epochMs,
-      random: this.context.random,
+      hookModule,
       chardev: (id) => this.chardevs.get(id),
       openFile: (path) => this.#openFile(this.chardevs.fds.resolvePath(path)),
     });

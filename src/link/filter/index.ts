@@ -4,10 +4,12 @@ import type { Chardev } from '../../chardev/chardev.ts';
 import type { ObjectConfig, ObjectTypeName } from '../../config/objects/index.ts';
 import type { Random } from '../../core/clock.ts';
 import { OptionError, UnsupportedError } from '../../core/errors.ts';
+import type { Logger } from '../../core/log.ts';
 import type { LinkContext } from '../../core/port.ts';
 import { BufferFilter } from './buffer.ts';
 import { type ByteSink, DumpFilter } from './dump.ts';
 import type { Filter } from './filter.ts';
+import { HookFilter, type HookModule } from './hook.ts';
 import { NetemFilter } from './netem.ts';
 import { MirrorFilter, RedirectorFilter } from './redirect.ts';
 
@@ -21,6 +23,9 @@ export interface FilterContext extends LinkContext {
   /** Makes (or empties) a file; throws HostIoError, or UnsupportedError where there are no files. */
   readonly openFile: (path: string) => ByteSink;
   readonly random: Random;
+  readonly log: Logger;
+  /** The module of a filter-hook, loaded. */
+  readonly hookModule?: HookModule | undefined;
   /** A character device by its id. */
   readonly chardev: (id: string) => Chardev | undefined;
 }
@@ -57,6 +62,19 @@ const filters: { readonly [K in FilterConfig['type']]?: MakeFilter<K> } = {
       indev === undefined ? undefined : chardevFor(indev, 'IN ', context),
       outdev === undefined ? undefined : chardevFor(outdev, 'OUT ', context),
     );
+  },
+  'filter-hook': (config, context) => {
+    const { id, queue: direction, netdev, module: path, config: text } = config;
+    if (context.hookModule === undefined) {
+      throw new UnsupportedError(`filter-hook: modules cannot be loaded here ('${path}')`);
+    }
+    try {
+      return new HookFilter({ id, direction, netdev, config: text }, context, context.hookModule);
+    } catch (error) {
+      throw new OptionError(
+        `filter-hook: '${path}' would not start: ${error instanceof Error ? error.message : error}`,
+      );
+    }
   },
   'filter-netem': (config, context) =>
     new NetemFilter({ id: config.id, direction: config.queue }, config, context, context.random),

@@ -18,8 +18,8 @@ export const objectCommands: readonly Command[] = [
     name: 'object-add',
     doc: 'Makes a filter, or another object.',
     schema: addObjectSchema,
-    run: (args, { monitor }) => {
-      monitor.network.makeObject(readObject(args));
+    run: async (args, { monitor }) => {
+      await monitor.network.openObject(readObject(args));
     },
   },
   command({

@@ -127,8 +127,8 @@ export const hmpCommands: readonly HmpCommand[] = [
     usage: 'qom-type,id=ID[,prop=value][,...]',
     help: 'make an object, such as a filter',
     words: 'rest',
-    run: ({ monitor }, [text]) => {
-      monitor.network.makeObject(parseObject(text!));
+    run: async ({ monitor }, [text]) => {
+      await monitor.network.openObject(parseObject(text!));
       return undefined;
     },
   },
