@@ -56,12 +56,12 @@ export class Bench {
     });
   }
 
-  connect(): FrontEnd {
-    return this.add(this.clientIo.unixConnect(this.path));
+  connect(ramFd?: number): FrontEnd {
+    return this.add(this.clientIo.unixConnect(this.path), ramFd);
   }
 
-  add(handle: number): FrontEnd {
-    const frontEnd = new FrontEnd(this.clientIo, handle);
+  add(handle: number, ramFd?: number): FrontEnd {
+    const frontEnd = new FrontEnd(this.clientIo, handle, ramFd);
     this.#frontEnds.push(frontEnd);
     return frontEnd;
   }

@@ -79,10 +79,11 @@ export class FrontEnd {
   readonly errors: Handle[] = [];
   readonly rings: DriverRing[] = [];
 
-  constructor(hostIo: HostIo, handle: Handle) {
+  /** `ramFd`: a file of RAM_BYTES, in place of a memfd, which cannot be cut short. */
+  constructor(hostIo: HostIo, handle: Handle, ramFd = hostIo.memoryFd('ram', RAM_BYTES)) {
     this.hostIo = hostIo;
     this.handle = handle;
-    this.ramFd = hostIo.memoryFd('ram', RAM_BYTES);
+    this.ramFd = ramFd;
     this.#memory = hostIo.map(this.ramFd, 0, RAM_BYTES);
     this.ram = new GuestRam(RAM_BYTES, GUEST, this.#memory);
     hostIo.watch(handle, READABLE, () => this.#read());
