@@ -21,6 +21,8 @@ export interface RigOptions {
   multicast?: Uint8Array[];
   offloads?: boolean;
   ramAddress?: number;
+  /** The pool's checks; default true. */
+  debug?: boolean;
 }
 
 const OWN_FS_LS = 0xb0000000;
@@ -42,6 +44,7 @@ export class Rtl8139Rig {
       small: options.small ?? 512,
       ramBytes: 8 << 20,
       ramAddress: options.ramAddress ?? 0,
+      debug: options.debug ?? true,
     });
     this.nic = this.newNic();
     this.machine.plug(this.nic.port);

@@ -373,7 +373,7 @@ export class Rtl8139 extends PciFunction implements Nic, Client {
         return;
       case ISR:
         this.#interrupts.clear(value & lanes);
-        this.#rx.roomMade();
+        this.#rx.acknowledged();
         return;
     }
     const kind = this.#map.kind[register];

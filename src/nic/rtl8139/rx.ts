@@ -6,8 +6,9 @@
  *
  * Frames are taken only as far as the driver has given room: the rest is refused and stays with its sender. In the classic model a write to CAPR makes
  * room; in C+ nothing tells the chip of new descriptors, so while frames are refused it looks at every write to ISR, IMR or TPPoll, which drivers
- * make after refilling, and by a timer that doubles from 100 us to 10 ms. A receiver that is off takes every frame and drops it, counted, as a cable that
- * nobody listens to.
+ * make after refilling, and by a timer that doubles from 100 us (about a frame's time on the wire) to 10 ms. Each time that it finds no room it raises RXOVW
+ * again, as the next frame on a wire would: Linux's 8139too leaves frames in a full buffer when their ROK was acknowledged with another one's. A
+ * receiver that is off takes every frame and drops it, counted, as a cable that nobody listens to.
  *
  * The FCS, which the chip always stores, is four zero bytes. Frames of more than 4 KiB of payload are errors (LONG, RWT) that only RCR.AER lets in. Short
  * frames are padded, so RCR.AR finds no runts. Early receive (ERTH, MULINT) has nothing to do: frames come whole.
@@ -83,6 +84,7 @@ export class Receiver {
       if (!this.#refused) return;
       this.#lookNs = Math.min(2 * this.#lookNs, LOOK_MAX_NS);
       if (!this.#look.armed) this.#look.armIn(this.#lookNs);
+      chip.interrupts.raise(INT_RXOVW);
     });
   }
 
@@ -132,6 +134,14 @@ export class Receiver {
     this.#tellReady();
   }
 
+  /** ISR was written: what it told of is told again, soon, if it is still so. */
+  acknowledged(): void {
+    this.roomMade();
+    if (!this.#refused) return;
+    this.#lookNs = LOOK_MIN_NS;
+    if (this.#look.deadlineNs > this.#chip.loop.clock.nowNs() + LOOK_MIN_NS) this.#look.armIn(LOOK_MIN_NS);
+  }
+
   #hasRoom(): boolean {
     return this.plus ? this.#ring.hasRoom : this.#buffer.hasRoom;
   }
@@ -148,7 +158,7 @@ export class Receiver {
   #refuse(): void {
     this.#chip.stats.rxNoDescriptor++;
     this.#refused = true;
-    if (this.plus && !this.#look.armed) this.#look.armIn(this.#lookNs);
+    if (!this.#look.armed) this.#look.armIn(this.#lookNs);
   }
 
   // Frames.
