@@ -6,6 +6,8 @@ import { Loop } from '../../src/core/loop.ts';
 import { FramePool } from '../../src/core/pool.ts';
 import { ACCEPT_ALL, Port } from '../../src/core/port.ts';
 import { GuestRam } from '../../src/guest/driver/guest-ram.ts';
+import { type DriverRing, PackedDriverRing, SplitDriverRing } from '../../src/guest/driver/virtio-ring.ts';
+import { modernTransport } from '../../src/guest/driver/virtio-transport.ts';
 import { adapt } from '../../src/nic/offload.ts';
 import { VirtioNet } from '../../src/nic/virtio-net/index.ts';
 import type { DeviceHost } from '../../src/pci/device-host.ts';
@@ -71,3 +73,79 @@ export const RINGS: Record<string, Record<string, unknown>> = {
   split: { packed: false },
   packed: { packed: true },
 };
+
+/** One queue whose ring is filled once and made available again and again without a driver: what is measured is the device alone. */
+export class ReplayedQueue {
+  readonly #bench: VirtioBench;
+  readonly #index: number;
+  readonly #ring: SplitDriverRing | PackedDriverRing;
+  readonly #halves: Uint16Array;
+  /** A packed ring as the driver would leave it, for each value of the wrap counter; a lap costs one copy. */
+  readonly #laps: Uint8Array[] = [];
+  #wrap = 0;
+  #offered = 0;
+  readonly slots: number;
+
+  /** `put` makes every slot available once. */
+  constructor(
+    bench: VirtioBench,
+    index: number,
+    parts: 1 | 2,
+    put: (ring: DriverRing, slot: number) => void,
+  ) {
+    const { ram } = bench.machine;
+    const { nic } = bench;
+    this.#bench = bench;
+    this.#index = index;
+    this.#halves = new Uint16Array(ram.bytes.buffer);
+    const transport = modernTransport(nic)!;
+    nic.writeConfig(4, 2, 7);
+    transport.status = 0;
+    transport.status = 3;
+    const offered = [transport.features(0), transport.features(1)];
+    const packed = (offered[1]! & 4) !== 0;
+    // CSUM, GUEST_CSUM, HOST_TSO4.
+    transport.setFeatures(0, 0x803);
+    transport.setFeatures(1, packed ? 5 : 1);
+    transport.status = 11;
+    const options = { eventIdx: false, indirect: false, parts };
+    const size = transport.queueSize(index);
+    this.#ring = packed ? new PackedDriverRing(ram, size, options) : new SplitDriverRing(ram, size, options);
+    this.slots = this.#ring.slots;
+    const from = ram.offset(this.#ring.descriptors);
+    for (let lap = 0; lap < (packed ? 2 : 1); lap++) {
+      for (let slot = 0; slot < this.slots; slot++) put(this.#ring, slot);
+      if (!packed) continue;
+      this.#ring.publish();
+      this.#laps.push(ram.bytes.slice(from, from + 16 * size));
+      ram.bytes.fill(0, from, from + 16 * size);
+    }
+    if (!transport.enableQueue(index, this.#ring, -1)) throw new Error('the queue was not enabled');
+    transport.status = 15;
+    if (packed) this.#lap();
+  }
+
+  #lap(): void {
+    const { ram } = this.#bench.machine;
+    ram.bytes.set(this.#laps[this.#wrap]!, ram.offset(this.#ring.descriptors));
+    this.#wrap ^= 1;
+  }
+
+  /** The driver's part of `count` more buffers; all of them must have been used before the ring is full. */
+  offer(count: number): void {
+    if (this.#laps.length === 0) {
+      this.#offered = (this.#offered + count) & 0xffff;
+      this.#halves[(this.#bench.machine.ram.offset(this.#ring.driver) >> 1) + 1] = this.#offered;
+      return;
+    }
+    this.#offered += count;
+    if (this.#offered >= this.slots) {
+      this.#offered -= this.slots;
+      this.#lap();
+    }
+  }
+
+  kick(): void {
+    this.#bench.nic.writeBar(4, 0x3000 + 4 * this.#index, 2, this.#index);
+  }
+}
