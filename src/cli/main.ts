@@ -28,6 +28,7 @@ import { usesStdio } from './monitors.ts';
 import { expandConfigFiles, type ProgramOutput, StartError, startProgram } from './program.ts';
 import { qtestRequest } from './qtest.ts';
 import { LiveStatus, statusLines, statusRows } from './status.ts';
+import { processTerminal } from './v86.ts';
 import { packageVersion } from './version.ts';
 
 const STATUS_MS = 500;
@@ -65,7 +66,9 @@ async function run(declarations: readonly Declaration[]): Promise<number> {
     implementation: wanted === 'native' || wanted === 'portable' ? wanted : 'auto',
   });
   const epochMs = Date.now();
-  const onTerminal = usesStdio(declarations);
+  const v86 = declarations.findLast(({ kind }) => kind === 'guest');
+  const hasConsole = v86?.kind === 'guest' && v86.guest.type === 'v86';
+  const onTerminal = usesStdio(declarations) || hasConsole;
   const network = new Network({
     // Under qtest time stands still until the client moves it.
     clock:
@@ -107,6 +110,7 @@ async function run(declarations: readonly Declaration[]): Promise<number> {
       // Standard output belongs to the monitor that speaks there.
       print: (text) => (onTerminal ? process.stderr.write(`${text}\n`) : live.print(text)),
       warn,
+      ...(hasConsole && { terminal: processTerminal(() => finish(0)) }),
       quit: () => finish(0),
       done(ok) {
         allOk &&= ok;

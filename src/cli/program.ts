@@ -19,6 +19,7 @@ import type { Network } from '../network/network.ts';
 import { openChardev, startMonitor, wantedChardevs } from './monitors.ts';
 import { type RunningProbe, startProbe } from './probe.ts';
 import { qtestChardev, qtestRequest, startQtest } from './qtest.ts';
+import { startV86, type V86Terminal } from './v86.ts';
 import { type RunningServer, startVfioUser } from './vfio-user.ts';
 import { startVhostUser } from './vhost-user.ts';
 
@@ -41,6 +42,8 @@ export interface ProgramOutput {
   /** One line for people. */
   print(line: string): void;
   warn(line: string): void;
+  /** The console of a v86 guest. */
+  readonly terminal?: V86Terminal;
   /** A `probe,once` guest has ended; the last one's call decides the exit. */
   done(ok: boolean): void;
 }
@@ -95,6 +98,12 @@ export async function startProgram(
   const qtest = qtestRequest(declarations);
   const qtestMachine =
     qtest && (await attempt(qtest.declaration, () => startQtest(network, declarations, qtest)));
+  const v86 =
+    guest.type === 'v86' && qtest === undefined
+      ? await attempt(declarations.findLast(({ kind }) => kind === 'guest')!, () =>
+          startV86(network, guest, output.terminal ?? { output() {} }),
+        )
+      : undefined;
   const live: { close(): void }[] = [];
   const probes: RunningProbe[] = [];
   const servers: RunningServer[] = [];
@@ -113,6 +122,11 @@ export async function startProgram(
       }
       if (qtestMachine !== undefined) {
         const plugged = qtestMachine.addDevice(device);
+        servers.push(plugged);
+        return plugged;
+      }
+      if (v86 !== undefined) {
+        const plugged = v86.addDevice(device);
         servers.push(plugged);
         return plugged;
       }
@@ -140,6 +154,7 @@ export async function startProgram(
     },
     guestRuns: (running) => {
       if (running) for (const probe of probes) probe.start();
+      if (running) v86?.start();
     },
     quit: () => output.quit(),
   });
@@ -153,6 +168,7 @@ export async function startProgram(
       for (const guest of [...probes, ...servers]) guest.close();
       network.close();
       qtestMachine?.close();
+      v86?.close();
     },
   };
   try {
@@ -192,6 +208,7 @@ export async function startProgram(
       });
     }
     if (qtestMachine !== undefined) await attempt(qtest!.declaration, () => qtestMachine.serve());
+    if (network.running) v86?.start();
     for (const { backend } of network.netdevs.values())
       for (const line of backend?.notices?.() ?? []) output.print(line);
     if (devices.length === 0 && guest.type === 'probe' && guest.once) output.done(false);
@@ -273,10 +290,6 @@ function unavailable(declaration: Declaration): string | undefined {
   switch (declaration.kind) {
     case 'sandbox':
       return declaration.on ? 'the sandbox' : undefined;
-    case 'guest': {
-      const { type } = declaration.guest;
-      return type === 'v86' ? `guest type '${type}'` : undefined;
-    }
     default:
       return undefined;
   }
