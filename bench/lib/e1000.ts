@@ -14,7 +14,8 @@ import { median } from './report.ts';
 
 export const MAC = Uint8Array.of(0x52, 0x54, 0, 0x12, 0x34, 0x56);
 
-class Machine implements DeviceHost {
+/** RAM and time around one NIC. */
+export class Machine implements DeviceHost {
   readonly loop = new Loop(new SystemClock(() => performance.now()));
   readonly random = seededRandom(1);
   readonly log = silentLogger;
@@ -202,7 +203,7 @@ export function twinReceive(length: number, frames: number, rounds: number): num
  * The least that any model of a NIC does for a frame on this pool: take a slot, copy the bytes between guest RAM and it, let go of it. What the model
  * costs is judged by its ratio to this, measured in the same run. Returns a function that does it `frames` times.
  */
-export function floorOf(bench: E1000Bench, length: number, frames: number): () => void {
+export function floorOf(bench: { readonly machine: Machine }, length: number, frames: number): () => void {
   const { pool, ram, memory } = bench.machine;
   const slots = pool.memories[0]!;
   const t = pool.table;

@@ -17,17 +17,7 @@ import { BAD_IP, BAD_L4, CHECKED_IP, CHECKED_L4, HeaderLayout, verifyFrame } fro
 import type { RxStore } from '../rx-store.ts';
 import type { Chip } from './chip.ts';
 import { CPCR, CPCR_RX_CHECKSUM, CPCR_RX_VLAN, DESCRIPTOR_BYTES, RDSAR, RING_MAX } from './registers.ts';
-import {
-  FCS_BYTES,
-  LOST,
-  NO_ROOM,
-  NORMAL_MAX_BYTES,
-  STORED,
-  STORED_BAD,
-  TO_ALL,
-  TO_GROUP,
-  TO_US,
-} from './rx.ts';
+import { FCS_BYTES, LOST, NO_ROOM, NORMAL_MAX_BYTES, STORED, STORED_BAD } from './rx.ts';
 
 const RX_EOR = 1 << 30;
 const RX_FS = 1 << 29;
@@ -46,6 +36,9 @@ const RX_TCPF = 1 << 13;
 const RX_SIZE = 0x1fff;
 const RX_TAVA = 1 << 16;
 
+/** By TO_*: others, us, a group, all. */
+const WHOM = Int32Array.of(0, RX_PAM, RX_MAR, RX_BAR);
+
 const PROTOCOL_TCP = 6;
 const PROTOCOL_UDP = 17;
 const VLAN_TAG_BYTES = 4;
@@ -54,6 +47,7 @@ const TYPE_OFFSET = 12;
 export class RxRing {
   /** The next descriptor. */
   index = 0;
+  #base = 0;
   readonly #chip: Chip;
   readonly #store: RxStore;
   readonly #layout = new HeaderLayout();
@@ -70,11 +64,16 @@ export class RxRing {
     this.#store = store;
   }
 
-  #place(index: number): number {
+  /** RDSAR was written, or restored: the ring begins at descriptor `index`. */
+  moved(index: number): void {
     const { words } = this.#chip;
     const at = RDSAR >> 2;
-    const low = (words[at] & ~(DESCRIPTOR_BYTES - 1)) >>> 0;
-    return (words[at + 1] >>> 0) * 4294967296 + low + DESCRIPTOR_BYTES * index;
+    this.index = index;
+    this.#base = (words[at + 1] >>> 0) * 2 ** 32 + ((words[at] & ~(DESCRIPTOR_BYTES - 1)) >>> 0);
+  }
+
+  #place(index: number): number {
+    return this.#base + DESCRIPTOR_BYTES * index;
   }
 
   /** Reads a descriptor; false when it is not in RAM. */
@@ -118,11 +117,52 @@ export class RxRing {
 
   /** Stores a frame; `whom`: TO_*. */
   put(frame: number, whom: number): number {
-    const { pool, stats, memory, halves } = this.#chip;
+    const { pool, memory, halves } = this.#chip;
     const t = pool.table;
     const at = t[frame + OFFSET];
     const total = t[frame + TOTAL];
     const control = halves[CPCR >> 1];
+    const index = this.index;
+    const offset = memory.translate(this.#base + DESCRIPTOR_BYTES * index, DESCRIPTOR_BYTES, DMA_BOTH);
+    // The most common case, all in local variables: ring and buffer in mapped RAM, the frame in one piece.
+    if (offset < 0) return this.#putSlow(frame, whom, control);
+    const { words } = memory.hit;
+    const d = offset >>> 2;
+    const command = words[d];
+    if (command >= 0) return NO_ROOM;
+    const stored = total + FCS_BYTES;
+    const bytes = pool.bytes;
+    if (
+      total < FRAME_MIN_BYTES ||
+      stored > (command & RX_SIZE) ||
+      stored > NORMAL_MAX_BYTES ||
+      t[frame + NEXT] !== 0 ||
+      ((control & CPCR_RX_VLAN) !== 0 && bytes[at + TYPE_OFFSET] === 0x81)
+    )
+      return this.#putSlow(frame, whom, control);
+    const address = (words[d + 3] >>> 0) * 4294967296 + (words[d + 2] >>> 0);
+    const to = memory.translate(address, stored, DMA_WRITE);
+    if (to < 0) return this.#putSlow(frame, whom, control);
+    copyMemory(pool.memories[0], at, memory.hit, to, total);
+    const target = memory.hit.bytes;
+    const end = to + total;
+    target[end] = 0;
+    target[end + 1] = 0;
+    target[end + 2] = 0;
+    target[end + 3] = 0;
+    const checked = (control & CPCR_RX_CHECKSUM) !== 0 ? this.#checksumStatus(frame) : 0;
+    words[d + 1] = 0;
+    words[d] = (command & RX_EOR) | RX_FS | RX_LS | WHOM[whom] | checked | stored;
+    this.index = (command & RX_EOR) !== 0 ? 0 : (index + 1) & (RING_MAX - 1);
+    return STORED;
+  }
+
+  /** Everything else: remote memory, tags, padding, several descriptors, errors. */
+  #putSlow(frame: number, whom: number, control: number): number {
+    const { pool, stats } = this.#chip;
+    const t = pool.table;
+    const at = t[frame + OFFSET];
+    const total = t[frame + TOTAL];
     const first = this.index;
     if (!this.#fetch(first)) {
       stats.rxDropBadRing++;
@@ -141,25 +181,14 @@ export class RxRing {
       }
     }
     const stored = Math.max(total - cut, FRAME_MIN_BYTES) + FCS_BYTES;
-    let status = whom === TO_US ? RX_PAM : whom === TO_ALL ? RX_BAR : whom === TO_GROUP ? RX_MAR : 0;
+    let status = WHOM[whom];
     if ((control & CPCR_RX_CHECKSUM) !== 0) status |= this.#checksumStatus(frame);
     const long = stored > NORMAL_MAX_BYTES;
     if (long) status |= RX_RWT | RX_RES;
     const size = this.#command & RX_SIZE;
     if (stored > size) return this.#putParts(frame, cut, stored, status, tag);
-
     this.index = (this.#command & RX_EOR) !== 0 ? 0 : (first + 1) & (RING_MAX - 1);
-    const address = this.#address;
-    const to = memory.translate(address, stored, DMA_WRITE);
-    if (to >= 0 && cut === 0 && total >= FRAME_MIN_BYTES && t[frame + NEXT] === 0) {
-      copyMemory(pool.memories[0], at, memory.hit, to, total);
-      const target = memory.hit.bytes;
-      const end = to + total;
-      target[end] = 0;
-      target[end + 1] = 0;
-      target[end + 2] = 0;
-      target[end + 3] = 0;
-    } else if (!this.#store.store(frame, 0, cut, total, address, stored)) {
+    if (!this.#store.store(frame, 0, cut, total, this.#address, stored)) {
       stats.rxDropBadAddress++;
       this.#chip.badAddress();
       this.#writeBack(first, RX_FS | RX_LS | RX_RES, 0);

@@ -113,7 +113,7 @@ export class Receiver {
   /** RDSAR was written. */
   ringMoved(): void {
     this.#epoch++;
-    this.#ring.index = 0;
+    this.#ring.moved(0);
     this.roomMade();
   }
 
@@ -279,6 +279,6 @@ export class Receiver {
   }
 
   load(index: number): void {
-    this.#ring.index = index;
+    this.#ring.moved(index);
   }
 }
