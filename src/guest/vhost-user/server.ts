@@ -53,7 +53,14 @@ export class VhostUserBackend {
     this.#options = options;
     this.path = options.path;
     const { hostIo, loop } = options;
-    this.#retry = loop.timer(() => this.#connect());
+    this.#retry = loop.timer(() => {
+      try {
+        this.#connect();
+      } catch {
+        // The host is out of descriptors or memory: later, then.
+        this.#retry.armIn(RETRY_NS);
+      }
+    });
     // A host I/O without descriptors says so here, and not to the first front-end.
     hostIo.close(hostIo.eventFd());
     if (options.listen) {
