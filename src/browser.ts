@@ -25,6 +25,7 @@ export { Hub } from './link/hub.ts';
 export type { Device, Netdev, NetworkOptions } from './network/network.ts';
 export { Network } from './network/network.ts';
 export { nics } from './nic/index.ts';
+export { VirtioNet } from './nic/virtio-net/index.ts';
 export type { Nic } from './nic/nic.ts';
 export type { DeviceHost } from './pci/device-host.ts';
 export { GuestMemory } from './pci/guest-memory.ts';
