@@ -27,6 +27,7 @@ import { Interrupts } from './interrupts.ts';
 import { BMCR_LOCKED, Phy } from './phy.ts';
 import {
   CAPR,
+  CBR,
   CLASSIC_MAP,
   CONFIG1,
   CONFIG3,
@@ -57,6 +58,7 @@ import {
   KIND_LOCKED,
   KIND_NONE,
   KIND_RO,
+  KIND_WO,
   LBK_LOOPBACK,
   MAR,
   MII_ANAR,
@@ -131,6 +133,17 @@ const KEPT: readonly (readonly [number, number])[] = [
   [MII_BMCR, 0x82 - MII_BMCR],
   [CONFIG5, 1],
 ];
+
+/** Bits that a restored register keeps where these are not just the writable ones. In C+ mode TSD's place holds a ring's or dump's address. */
+const RESTORED: ReadonlyMap<number, number> = new Map([
+  [TSD, -1],
+  [TSD + 4, -1],
+  [TSD + 8, -1],
+  [TSD + 12, -1],
+  [CBR, 0xfffc],
+  [CR9346, 0xcf],
+  [MSR, MSR_FLOW | MSR_LINKB | MSR_SPEED_10],
+]);
 
 export class Rtl8139 extends PciFunction implements Nic, Client {
   readonly model = 'rtl8139';
@@ -551,19 +564,27 @@ export class Rtl8139 extends PciFunction implements Nic, Client {
     };
   }
 
+  /** Takes saved registers through the masks of live writes; what follows from other parts of the state is worked out anew. */
+  #restoreRegisters(bytes: Uint8Array): void {
+    const { kind, start, size, writable, reset } = this.#map;
+    for (let register = 0; register < REGISTER_BYTES; register += size[register]) {
+      if (kind[register] === KIND_NONE || start[register] !== register) continue;
+      const mask =
+        RESTORED.get(register) ??
+        (kind[register] === KIND_RO || kind[register] === KIND_WO ? 0 : writable[register]);
+      for (let i = 0; i < size[register]; i++) {
+        const lane = mask >>> (8 * i);
+        this.#bytes[register + i] = (reset[register + i] & ~lane) | (bytes[register + i] & lane);
+      }
+    }
+    // BUFE is worked out when CR is read.
+    this.#bytes[CR] &= CR_RE | CR_TE;
+  }
+
   loadState(state: unknown): void {
     const saved = parseState(state, this.config.bytes.length, this.#chipName);
     this.#resetDevice();
-    for (let at = 0; at < REGISTER_BYTES; at++) {
-      if (this.#map.kind[this.#map.start[at]] !== KIND_NONE) this.#bytes[at] = saved.registers[at];
-    }
-    this.#bytes[CR] &= CR_RE | CR_TE;
-    this.#bytes[MSR] =
-      (this.#bytes[MSR] & (MSR_FLOW | MSR_LINKB | MSR_SPEED_10)) | (this.#map.reset[MSR] & 0x10);
-    this.#words[TCR >> 2] =
-      (this.#words[TCR >> 2] & this.#map.writable[TCR]) |
-      (this.#map.reset[TCR + 2] << 16) |
-      (this.#map.reset[TCR + 3] << 24);
+    this.#restoreRegisters(Uint8Array.from(saved.registers));
     this.#eeprom.load(saved.eeprom);
     this.#tally.load(saved.tally);
     this.#filterWritten();

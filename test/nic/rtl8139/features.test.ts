@@ -373,6 +373,22 @@ describe('save and restore', () => {
     rig.put(0x54, 0);
   });
 
+  it('restored registers pass the masks of live writes', () => {
+    rig = new Rtl8139Rig();
+    const state = rig.nic.saveState();
+    state.registers.fill(0xff);
+    rig.nic.loadState(state);
+    expect(rig.get(0x40) & 0x7cc00000).toBe(0x74800000);
+    expect(rig.get(0x3c)).toBe(0xe1ffe1ff);
+    expect([rig.get(0x37, 1) & 0xfe, rig.get(0x3a, 2), rig.get(0x51, 1), rig.get(0xd9, 1)]).toEqual([
+      0x0c, 0xfffc, 0, 0,
+    ]);
+    expect([rig.get(0x58, 1), rig.get(0x5e, 1), rig.get(0x5f, 1), rig.get(0x84)]).toEqual([0xd0, 0x10, 0, 0]);
+    rig.machine.onInterrupt = null;
+    rig.put(0x54, 0);
+    rig.expectGood();
+  });
+
   it('hardening 23: malformed states are refused with the field at fault, and change nothing', () => {
     rig = new Rtl8139Rig();
     const good = rig.nic.saveState();
