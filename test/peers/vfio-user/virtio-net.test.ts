@@ -99,7 +99,7 @@ describe.each(DEVICES)('%s', (name, device, id) => {
     const complaints = result
       .ok('dmesg')
       .split('\n')
-      .filter((line) => /virtio|eth0|0000:00:02\.0|WATCHDOG|soft lockup|nobody cared/i.test(line))
+      .filter((line) => /virtio|eth0|0000:00:02\.0|NETDEV WATCHDOG|soft lockup|nobody cared/i.test(line))
       .filter((line) => Number(line.match(/^<(\d+)>/)?.[1]) % 8 <= 4);
     expect(complaints).toEqual([]);
   });
