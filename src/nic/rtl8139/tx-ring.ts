@@ -45,6 +45,7 @@ export class TxRing {
   readonly #source: number;
   readonly #offload: TxOffload;
   readonly #parts: TxParts;
+  #base = 0;
   /** Next descriptor to fetch. */
   #index = 0;
   /** BUSY* of fetched descriptors, and at a frame's first one how many it has. */
@@ -67,14 +68,12 @@ export class TxRing {
     this.#parts = new TxParts(tx.chip.memory, tx.chip.pool, RING_MAX);
   }
 
-  get #base(): number {
+  /** The ring's address was written, or restored: walking begins at descriptor `index`. */
+  moved(index = 0): void {
     const { words } = this.#tx.chip;
     const at = (this.#source === FROM_NORMAL ? TNPDS : THPDS) >> 2;
-    return (words[at + 1] >>> 0) * 2 ** 32 + ((words[at] & ~(DESCRIPTOR_BYTES - 1)) >>> 0);
-  }
-
-  moved(): void {
-    this.#index = 0;
+    this.#index = index;
+    this.#base = (words[at + 1] >>> 0) * 2 ** 32 + ((words[at] & ~(DESCRIPTOR_BYTES - 1)) >>> 0);
   }
 
   /** Forgets what was fetched; the ring is walked on from where the oldest unsent frame began. `waiting` as in `save`. */
@@ -271,6 +270,16 @@ export class TxRing {
     const { memory } = this.#tx.chip;
     const base = this.#base;
     let index = first;
+    if (this.#span[first] === 1) {
+      const at = memory.translate(base + DESCRIPTOR_BYTES * first, 4, DMA_BOTH);
+      if (at >= 0) {
+        const { words } = memory.hit;
+        words[at >>> 2] = (words[at >>> 2] & TX_KEPT) | (ok ? 0 : TX_TES);
+        this.#busy[first] = 0;
+        this.#span[first] = 0;
+        return;
+      }
+    }
     for (let left = this.#span[first]; left > 0; left--) {
       const flags = this.#busy[index];
       this.#busy[index] = 0;
@@ -308,7 +317,7 @@ export class TxRing {
   /** Takes a saved ring; returns the first descriptors of frames that are on their way. */
   load(state: SavedTxRing): number[] {
     this.abandon();
-    this.#index = state.index;
+    this.moved(state.index);
     this.#busy.set(state.busy);
     this.#span.set(state.span);
     const lent: number[] = [];
