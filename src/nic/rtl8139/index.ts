@@ -121,7 +121,10 @@ const PCI_MAX_LATENCY = 0x3f;
 const STATUS_MASTER_ABORT = 1 << 13;
 const HASH_BITS = 64;
 const CRC_POLYNOMIAL = 0x04c11db7;
+/** Beside Con_status, two bits that Linux's 8139too reads to tell a link change from an underrun, which share a bit of ISR. */
 const CSCR_CONNECTED = 1 << 3;
+const CSCR_LINK_OK = 1 << 10;
+const CSCR_LINK_CHANGED = 1 << 11;
 const MSR_FLOW = 0xc0;
 /** MII registers 0, 1, 4, 5 and 6 by their place in the map. */
 const MII_PLACES = [0, 1, 4, 5, 6];
@@ -287,9 +290,12 @@ export class Rtl8139 extends PciFunction implements Nic, Client {
     const before = this.#bytes[MSR];
     const after = (before & ~(MSR_LINKB | MSR_SPEED_10)) | (link ? 0 : MSR_LINKB) | (fast ? 0 : MSR_SPEED_10);
     this.#bytes[MSR] = after;
-    this.#halves[CSCR >> 1] = (this.#halves[CSCR >> 1] & ~CSCR_CONNECTED) | (link ? CSCR_CONNECTED : 0);
+    const status = this.#halves[CSCR >> 1] & ~(CSCR_CONNECTED | CSCR_LINK_OK);
+    this.#halves[CSCR >> 1] = status | (link ? CSCR_CONNECTED | CSCR_LINK_OK : 0);
     this.#loopbackWritten();
-    if (((before ^ after) & MSR_LINKB) !== 0) this.#interrupts.raise(INT_LINK);
+    if (((before ^ after) & MSR_LINKB) === 0) return;
+    this.#halves[CSCR >> 1] |= CSCR_LINK_CHANGED;
+    this.#interrupts.raise(INT_LINK);
   }
 
   #loopbackWritten(): void {
@@ -386,6 +392,7 @@ export class Rtl8139 extends PciFunction implements Nic, Client {
         return;
       case ISR:
         this.#interrupts.clear(value & lanes);
+        if ((value & lanes & INT_LINK) !== 0) this.#halves[CSCR >> 1] &= ~CSCR_LINK_CHANGED;
         this.#rx.acknowledged();
         return;
     }

@@ -6,9 +6,10 @@
  *
  * Frames are taken only as far as the driver has given room: the rest is refused and stays with its sender. In the classic model a write to CAPR makes
  * room; in C+ nothing tells the chip of new descriptors, so while frames are refused it looks at every write to ISR, IMR or TPPoll, which drivers
- * make after refilling, and by a timer that doubles from 100 us (about a frame's time on the wire) to 10 ms. Each time that it finds no room it raises RXOVW
- * again, as the next frame on a wire would: Linux's 8139too leaves frames in a full buffer when their ROK was acknowledged with another one's. A
- * receiver that is off takes every frame and drops it, counted, as a cable that nobody listens to.
+ * make after refilling, and by a timer that doubles from 100 us (about a frame's time on the wire) to 10 ms. Each time that it finds no room it tells
+ * the driver again, RDU in C+ and ROK in the classic model: Linux's 8139too leaves frames in a full buffer when their ROK was acknowledged with another one's,
+ * and waits for the next. RXOVW, which drivers count as loss, is told only of loss. A receiver that is off takes every frame and drops it, counted, as a cable
+ * that nobody listens to.
  *
  * The FCS, which the chip always stores, is four zero bytes. Frames of more than 4 KiB of payload are errors (LONG, RWT) that only RCR.AER lets in. Short
  * frames are padded, so RCR.AR finds no runts. Early receive (ERTH, MULINT) has nothing to do: frames come whole.
@@ -84,7 +85,7 @@ export class Receiver {
       if (!this.#refused) return;
       this.#lookNs = Math.min(2 * this.#lookNs, LOOK_MAX_NS);
       if (!this.#look.armed) this.#look.armIn(this.#lookNs);
-      chip.interrupts.raise(INT_RXOVW);
+      chip.interrupts.raise(this.plus ? INT_RXOVW : INT_ROK);
     });
   }
 
@@ -190,6 +191,7 @@ export class Receiver {
       if (!refused) this.#look.cancel();
       stats.rxDropNoDescriptor += count - taken;
       tally.missed(count - taken);
+      this.#chip.interrupts.raise(INT_RXOVW);
       pool.releaseAll(this.#loopFrames, taken, count);
     }
   }
@@ -233,7 +235,7 @@ export class Receiver {
       const result = plus ? this.#ring.put(frame, whom) : this.#buffer.put(frame, whom);
       if (result === NO_ROOM) {
         this.#refuse();
-        if (!this.#overflowTold) {
+        if (plus && !this.#overflowTold) {
           this.#overflowTold = true;
           causes |= INT_RXOVW;
         }

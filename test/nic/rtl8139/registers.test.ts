@@ -232,7 +232,12 @@ describe('PHY and link', () => {
     rig.machine.peer.port.setLink(false);
     expect([rig.get(0x64, 2), rig.get(0x58, 1) & 4, rig.get(0x68, 2)]).toEqual([0x7809, 4, 0]);
     expect(rig.get(0x3e, 2)).toBe(0x20);
-    expect(rig.get(0x74, 2) & 8).toBe(0);
+    // Link change, LinkOK and Con_status.
+    expect(rig.get(0x74, 2) & 0xc08).toBe(0x800);
+    rig.machine.peer.port.setLink(true);
+    expect(rig.get(0x74, 2) & 0xc08).toBe(0xc08);
+    rig.put(0x3e, 0x20, 2);
+    expect(rig.get(0x74, 2) & 0xc08).toBe(0x408);
   });
 
   it('negotiates again when asked to, with speed and duplex behind the lock', () => {

@@ -72,7 +72,8 @@ describe.each(['8139c+', '8139c'] as const)('%s with its driver', (chip) => {
     if (chip === '8139c+') expect(taken).toBe(8);
     else expect(taken).toBeGreaterThan(100);
     expect(rig.nic.stats.rxNoDescriptor).toBe(1);
-    expect(rig.get(0x3e, 2) & 0x10).toBe(0x10);
+    // The classic model has lost nothing.
+    expect(rig.get(0x3e, 2) & 0x10).toBe(chip === '8139c+' ? 0x10 : 0);
     while (rig.driver.interrupt());
     expect(rig.received.map((r) => r.bytes)).toEqual(
       Array.from({ length: taken }, (_, i) => frame.subarray(0, 60 + i)),
@@ -103,7 +104,7 @@ describe.each(['8139c+', '8139c'] as const)('%s with its driver', (chip) => {
     rig.expectGood();
   });
 
-  it('tells of the overflow again while frames wait, even when all causes were acknowledged', () => {
+  it('tells again that frames wait, even when all causes were acknowledged', () => {
     // Linux's 8139too reads up to 64 frames, acknowledging after each, and looks no more when no cause is left.
     rig = new Rtl8139Rig({ chip, ringSize: 4 });
     rig.machine.onInterrupt = null;
@@ -112,13 +113,14 @@ describe.each(['8139c+', '8139c'] as const)('%s with its driver', (chip) => {
     while (rig.machine.peer.send(frame));
     rig.put(0x3e, 0xffff, 2);
     expect(rig.get(0x3e, 2)).toBe(0);
+    const told = chip === '8139c+' ? 0x10 : 1;
     rig.machine.settle(0.15e6);
-    expect(rig.get(0x3e, 2)).toBe(0x10);
+    expect(rig.get(0x3e, 2)).toBe(told);
     // Unheard, it looks less and less often, at least every 10 ms.
     rig.machine.settle(1e9);
     rig.put(0x3e, 0xffff, 2);
     rig.machine.settle(0.15e6);
-    expect(rig.get(0x3e, 2)).toBe(0x10);
+    expect(rig.get(0x3e, 2)).toBe(told);
     rig.expectGood();
   });
 
