@@ -8,6 +8,8 @@ writeFileSync(new URL('options.md', import.meta.url), referencePage());
 const fixtures = new URL('../fixtures/qmp/', import.meta.url);
 const differences = readdirSync(fixtures)
   .sort()
-  .flatMap((file) => (JSON.parse(readFileSync(new URL(file, fixtures), 'utf8')) as { steps: Difference[] }).steps)
+  .flatMap(
+    (file) => (JSON.parse(readFileSync(new URL(file, fixtures), 'utf8')) as { steps: Difference[] }).steps,
+  )
   .filter(({ qemu }) => qemu !== undefined);
 writeFileSync(new URL('qmp.md', import.meta.url), qmpReferencePage(differences));
