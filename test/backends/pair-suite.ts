@@ -33,6 +33,7 @@ export function pairSuite(pair: Pair): void {
         settle: () => {
           if (!ended) lab.settle();
         },
+        until: (holds: () => boolean) => lab.until(holds),
         async close() {
           if (ended) return;
           ended = true;

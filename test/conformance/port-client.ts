@@ -19,6 +19,8 @@ export interface ClientUnderTest {
   emit?(count: number): void;
   /** Does whatever is due (device steps, virtual time). */
   settle(): void;
+  /** Waits for a condition, where frames pass another process on their way. */
+  until?(holds: () => boolean): Promise<void>;
   close(): void | Promise<void>;
 }
 
@@ -113,16 +115,18 @@ export function portClientSuite(
       client.settle();
     });
 
-    it('keeps what its peer refuses, in order', () => {
+    it('keeps what its peer refuses, in order', async () => {
       if (client.emit === undefined) return;
       client.settle();
       const before = peer.received.length;
       peer.room = 1;
       client.emit(4);
       client.settle();
+      await client.until?.(() => peer.received.length > before);
       expect(peer.received.length).toBe(before + 1);
       peer.allow(100);
       client.settle();
+      await client.until?.(() => peer.received.length >= before + 4);
       expect(peer.received.length).toBeGreaterThanOrEqual(before + 4);
     });
 
