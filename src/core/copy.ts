@@ -94,12 +94,35 @@ export function copyRounded(
 ): void {
   const s = source.longs;
   const t = target.longs;
-  let i = from >>> 3;
-  let j = to >>> 3;
+  const i = from >>> 3;
+  const j = to >>> 3;
   const end = (from + length + 7) >>> 3;
   if (end > s.length || length >= VIEW_MIN_ALIKE_BYTES || t.length === 0) {
     copyMemory(source, from, target, to, length);
     return;
+  }
+  copyLongs(s, i, t, j, end);
+}
+
+/** Words [i, end) of `s` to `t[j..)`; eight at a time, because a turn of a loop costs as much as two words. */
+function copyLongs(s: BigInt64Array, i: number, t: BigInt64Array, j: number, end: number): void {
+  for (const last = end - 7; i < last; i += 8, j += 8) {
+    t[j] = s[i];
+    t[j + 1] = s[i + 1];
+    t[j + 2] = s[i + 2];
+    t[j + 3] = s[i + 3];
+    t[j + 4] = s[i + 4];
+    t[j + 5] = s[i + 5];
+    t[j + 6] = s[i + 6];
+    t[j + 7] = s[i + 7];
+  }
+  if (end - i >= 4) {
+    t[j] = s[i];
+    t[j + 1] = s[i + 1];
+    t[j + 2] = s[i + 2];
+    t[j + 3] = s[i + 3];
+    i += 4;
+    j += 4;
   }
   for (; i < end; i++, j++) t[j] = s[i];
 }
@@ -111,12 +134,12 @@ function copyAlike(source: ByteMemory, from: number, target: ByteMemory, to: num
   while ((from & 7) !== 0) tb[to++] = sb[from++];
   const s = source.longs;
   const t = target.longs;
-  let i = from >>> 3;
-  let j = to >>> 3;
+  const i = from >>> 3;
+  const j = to >>> 3;
   const stop = end >>> 3;
-  for (; i < stop; i++, j++) t[j] = s[i];
-  from = i << 3;
-  to = j << 3;
+  copyLongs(s, i, t, j, stop);
+  from = stop << 3;
+  to = (j + stop - i) << 3;
   if (end - from >= 4) {
     target.words[to >> 2] = source.words[from >> 2];
     from += 4;

@@ -151,6 +151,8 @@ export class FramePool {
   readonly #lenders: (Lender | null)[] = [null];
   readonly #watchers: RegionWatcher[] = [];
   readonly #returnPath: ReturnPath | null;
+  /** Neither shared with a thread that frees nothing, nor under debug: most frames are freed by a few words. */
+  readonly #plain: boolean;
   readonly #shared: boolean;
 
   constructor(options: PoolOptions = {}, attached?: { memory: SharedPool; returnPath: ReturnPath }) {
@@ -165,6 +167,7 @@ export class FramePool {
     this.capacity = smallSlots + largeSlots;
     this.#shared = options.shared ?? attached !== undefined;
     this.#returnPath = attached?.returnPath ?? null;
+    this.#plain = attached === undefined && !this.debug;
     const records = 1 + smallSlots + largeSlots + bareRecords;
     if (attached !== undefined) {
       this.table = attached.memory.table;
@@ -248,16 +251,14 @@ export class FramePool {
       this.exhausted++;
       return 0;
     }
+    // In a free record REGION, NEXT and LENDER are 0.
     const frame = list.frames[--list.count]!;
     const t = this.table;
-    t[frame + REGION] = 0;
     t[frame + OFFSET] = t[frame + SLOT]!;
     t[frame + LENGTH] = 0;
-    t[frame + NEXT] = 0;
     t[frame + TOTAL] = 0;
     t[frame + FACTS] = 0;
     t[frame + REFS] = 1;
-    t[frame + LENDER] = 0;
     return frame;
   }
 
@@ -332,6 +333,18 @@ export class FramePool {
   /** One holder less; the last one frees the frame. */
   release(frame: number): void {
     const t = this.table;
+    if (this.#plain && t[frame + REFS] === 1 && (t[frame + NEXT]! | t[frame + LENDER]!) === 0) {
+      t[frame + REFS] = 0;
+      const list = t[frame + KIND] === KIND_SMALL ? this.#small : this.#large;
+      list.frames[list.count++] = frame;
+    } else {
+      this.#releaseAny(frame);
+    }
+  }
+
+  /** Frames of several holders or segments, lent or partial ones, pools of several threads or under debug. */
+  #releaseAny(frame: number): void {
+    const t = this.table;
     const refs = t[frame + REFS]! - 1;
     if (refs > 0) {
       t[frame + REFS] = refs;
@@ -351,6 +364,9 @@ export class FramePool {
       const kind = t[segment + KIND];
       if (t[segment + LENDER] === PART) this.release(t[segment + TAG]!);
       if (this.debug) this.#poison(segment);
+      t[segment + REGION] = 0;
+      t[segment + NEXT] = 0;
+      t[segment + LENDER] = 0;
       const list = kind === KIND_SMALL ? this.#small : kind === KIND_LARGE ? this.#large : this.#bare;
       list.frames[list.count++] = segment;
       segment = next;
@@ -374,7 +390,6 @@ export class FramePool {
     this.bytes.fill(POISON, slot, slot + t[segment + ROOM]!);
     t[segment + LENGTH] = -1;
     t[segment + TOTAL] = -1;
-    t[segment + NEXT] = 0;
   }
 
   /** Throws when the frame is not held by anybody or breaks the rule about its first segment. */

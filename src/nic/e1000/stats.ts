@@ -8,7 +8,8 @@
 export const FCS_BYTES = 4;
 
 const MPC = 0x4010 >> 2;
-const PRC64 = 0x405c >> 2;
+/** Word of the first of six counters of received frames by size. */
+export const PRC64 = 0x405c >> 2;
 const GPRC = 0x4074 >> 2;
 const BPRC = 0x4078 >> 2;
 const MPRC = 0x407c >> 2;
@@ -22,7 +23,8 @@ const TORL = 0x40c0 >> 2;
 const TOTL = 0x40c8 >> 2;
 const TPR = 0x40d0 >> 2;
 const TPT = 0x40d4 >> 2;
-const PTC64 = 0x40d8 >> 2;
+/** The same of frames sent. */
+export const PTC64 = 0x40d8 >> 2;
 const MPTC = 0x40f0 >> 2;
 const BPTC = 0x40f4 >> 2;
 const TSCTC = 0x40f8 >> 2;

@@ -56,7 +56,7 @@ import {
 } from './registers.ts';
 import type { Receiver } from './rx.ts';
 import type { SavedFrame, SavedTransmitter } from './state.ts';
-import { FCS_BYTES, sizeBin } from './stats.ts';
+import { FCS_BYTES, PTC64, sizeBin } from './stats.ts';
 import { TxOffload } from './tx-offload.ts';
 
 const BATCH = 64;
@@ -90,7 +90,6 @@ const DATA_LENGTH = 0xfffff;
 const LEGACY_LENGTH = 0xffff;
 const STATUS_DD = 1;
 const STATUS_OFFSET = 12;
-const PTC64 = 0x40d8 >> 2;
 
 export class Transmitter implements Lender {
   readonly #chip: Chip;
