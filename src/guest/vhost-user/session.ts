@@ -40,11 +40,11 @@ import {
   F_VERSION_1,
   Features,
 } from '../../virtio/features.ts';
+import * as p from '../../virtio/vhost-user.ts';
 import { putU16be } from '../../wire/bytes.ts';
 import { ETHERTYPE_RARP } from '../../wire/ethernet.ts';
 import type { VhostUserHost } from './host.ts';
 import { FrontEndMemory, MAX_REGIONS, type MemoryStats, type RegionPlace } from './memory.ts';
-import * as p from './protocol.ts';
 import { Ring } from './ring.ts';
 import { Wire, type WireStats } from './wire.ts';
 

@@ -17,7 +17,7 @@ import {
   SIZE,
   VERSION,
   VERSION_MASK,
-} from './protocol.ts';
+} from '../../virtio/vhost-user.ts';
 
 /** Messages handled before others have their turn. */
 const PASS_MESSAGES = 64;

@@ -1,5 +1,6 @@
 /**
- * The vhost-user protocol's numbers (QEMU's docs/interop/vhost-user): all fields are little-endian.
+ * The vhost-user protocol's numbers (QEMU's docs/interop/vhost-user), for the back-end (guest/vhost-user) and the front-end (backends/vhost-user): all fields are
+ * little-endian.
  *
  *   message   request 32, flags 32, bytes of the payload 32, payload
  */
