@@ -271,12 +271,19 @@ export class PackedQueue implements VirtQueue {
     this.#nextUsed = next;
   }
 
-  pushRun(memory: GuestMemory, ids: Int32Array, slots: Int32Array, from: number, to: number): void {
+  pushRun(
+    memory: GuestMemory,
+    ids: Int32Array,
+    slots: Int32Array,
+    written: Int32Array,
+    from: number,
+    to: number,
+  ): void {
     const ring = this.#ring;
     if (from === to) return;
-    this.push(memory, ids[from], slots[from], 0);
+    this.push(memory, ids[from], slots[from], written[from]);
     if (!ring.mapped || this.#heldAt < 0) {
-      for (let i = from + 1; i < to; i++) this.push(memory, ids[i], slots[i], 0);
+      for (let i = from + 1; i < to; i++) this.push(memory, ids[i], slots[i], written[i]);
       return;
     }
     const { words } = ring;
@@ -287,8 +294,8 @@ export class PackedQueue implements VirtQueue {
     let taken = 0;
     for (let i = from + 1; i < to; i++) {
       const at = base + 4 * index;
-      words[at + 2] = 0;
-      words[at + 3] = ids[i] | bits;
+      words[at + 2] = written[i];
+      words[at + 3] = ids[i] | bits | (written[i] !== 0 ? WRITE_WORD : 0);
       index += slots[i];
       taken += slots[i];
       if (index >= size) {

@@ -49,8 +49,15 @@ export interface VirtQueue {
   unfetch(batch: ChainBatch, from: number): void;
   /** The chain was used; `bytes`: written to its buffers. */
   push(memory: GuestMemory, id: number, slots: number, bytes: number): void;
-  /** `push` for chains [from, to) of these arrays, nothing written to their buffers. */
-  pushRun(memory: GuestMemory, ids: Int32Array, slots: Int32Array, from: number, to: number): void;
+  /** `push` for chains [from, to) of these arrays; `written`: bytes. */
+  pushRun(
+    memory: GuestMemory,
+    ids: Int32Array,
+    slots: Int32Array,
+    written: Int32Array,
+    from: number,
+    to: number,
+  ): void;
   publish(memory: GuestMemory): boolean;
   /** Asks to be kicked for the next available chain. True: there is one already. */
   requestKicks(memory: GuestMemory): boolean;

@@ -262,10 +262,17 @@ export class SplitQueue implements VirtQueue {
     this.#nextUsed = (this.#nextUsed + 1) & 0xffff;
   }
 
-  pushRun(memory: GuestMemory, ids: Int32Array, slots: Int32Array, from: number, to: number): void {
+  pushRun(
+    memory: GuestMemory,
+    ids: Int32Array,
+    slots: Int32Array,
+    written: Int32Array,
+    from: number,
+    to: number,
+  ): void {
     const used = this.#used;
     if (!used.mapped || !used.map(memory)) {
-      for (let i = from; i < to; i++) this.push(memory, ids[i], slots[i], 0);
+      for (let i = from; i < to; i++) this.push(memory, ids[i], slots[i], written[i]);
       return;
     }
     const { words } = used;
@@ -275,7 +282,7 @@ export class SplitQueue implements VirtQueue {
     for (let i = from; i < to; i++) {
       const entry = at + 2 * (next & mask);
       words[entry] = ids[i];
-      words[entry + 1] = 0;
+      words[entry + 1] = written[i];
       next++;
     }
     this.inFlight -= to - from;

@@ -6,14 +6,24 @@
  *   drain    a transmit ring: what is still lent out or waits is used, so that the driver loses no buffer
  *
  * Both end the queue's use; the device must not touch it again.
+ *
+ * While guest memory has a dirty log, what the queue writes to its ring is marked in it: the whole of the part that it writes, which is a page or a few. Buffers are marked before the driver
+ * is told, whose last ones GuestMemory still keeps.
  */
 
+import type { DirtyLog } from '../pci/dirty-log.ts';
 import type { GuestMemory } from '../pci/guest-memory.ts';
 import type { ChainBatch } from './chains.ts';
 import type { QueueLayout, QueuePosition, VirtQueue } from './queue.ts';
+import { DESCRIPTOR_BYTES } from './split.ts';
 
 const WRAP = 0x8000;
 const PACKED_IDS = 65_536;
+const EVENT_BYTES = 4;
+const USED_FIXED_BYTES = 6;
+const USED_ENTRY_BYTES = 8;
+/** `usedLogAddress` when writes to the used ring are not to be marked. */
+export const NOT_LOGGED = -1;
 
 export class TrackedQueue implements VirtQueue {
   readonly layout: QueueLayout;
@@ -22,6 +32,8 @@ export class TrackedQueue implements VirtQueue {
   readonly #queue: VirtQueue;
   /** Slots of the chain in flight with this id; 0: none. A split ring's ids are below its size. */
   readonly #slots: Uint16Array;
+  /** Where the used ring (or device event suppression) lies in the dirty log's addresses; NOT_LOGGED: it is not marked. */
+  usedLogAddress = NOT_LOGGED;
 
   constructor(queue: VirtQueue) {
     this.#queue = queue;
@@ -60,21 +72,42 @@ export class TrackedQueue implements VirtQueue {
     this.#queue.push(memory, id, slots, bytes);
   }
 
-  pushRun(memory: GuestMemory, ids: Int32Array, slots: Int32Array, from: number, to: number): void {
+  pushRun(
+    memory: GuestMemory,
+    ids: Int32Array,
+    slots: Int32Array,
+    written: Int32Array,
+    from: number,
+    to: number,
+  ): void {
     for (let i = from; i < to; i++) this.#slots[ids[i]] = 0;
-    this.#queue.pushRun(memory, ids, slots, from, to);
+    this.#queue.pushRun(memory, ids, slots, written, from, to);
   }
 
   publish(memory: GuestMemory): boolean {
-    return this.#queue.publish(memory);
+    const wanted = this.#queue.publish(memory);
+    if (memory.dirtyLog !== null) this.#mark(memory, memory.dirtyLog);
+    return wanted;
   }
 
   requestKicks(memory: GuestMemory): boolean {
-    return this.#queue.requestKicks(memory);
+    const isThere = this.#queue.requestKicks(memory);
+    if (memory.dirtyLog !== null) this.#mark(memory, memory.dirtyLog);
+    return isThere;
   }
 
   suppressKicks(memory: GuestMemory): void {
     this.#queue.suppressKicks(memory);
+    if (memory.dirtyLog !== null) this.#mark(memory, memory.dirtyLog);
+  }
+
+  #mark(memory: GuestMemory, log: DirtyLog): void {
+    memory.settleLog();
+    const { layout, size, packed } = this;
+    if (packed) log.mark(layout.descriptors, DESCRIPTOR_BYTES * size);
+    if (this.usedLogAddress !== NOT_LOGGED)
+      log.mark(this.usedLogAddress, packed ? EVENT_BYTES : USED_FIXED_BYTES + USED_ENTRY_BYTES * size);
+    log.tell();
   }
 
   position(): QueuePosition {

@@ -220,3 +220,8 @@ function parseGroups(text: string, mayEndDotted: boolean): number[] | null {
   }
   return groups;
 }
+
+/** The two low bytes in the other order: a big-endian field of a word that was read little-endian. */
+export function swap16(word: number): number {
+  return ((word & 0xff) << 8) | ((word >>> 8) & 0xff);
+}

@@ -15,7 +15,7 @@
  *   never turns a checksum into the wrong zero.
  */
 
-import { u16be, u32be } from './bytes.ts';
+import { swap16, u16be, u32be } from './bytes.ts';
 
 /** From this length on, making a 32-bit view costs less than summing byte by byte. */
 const VIEW_MIN_BYTES = 2048;
@@ -23,10 +23,6 @@ const VIEW_MIN_BYTES = 2048;
 const REGION_MIN_BYTES = 96;
 
 const LITTLE_ENDIAN = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1;
-
-function swap16(value: number): number {
-  return ((value & 0xff) << 8) | (value >>> 8);
-}
 
 /** Folds a partial sum to 16 bits. */
 export function foldSum(sum: number): number {

@@ -14,6 +14,7 @@ import { copyMemory } from '../../core/copy.ts';
 import { FACT_CSUM_VALID, FACTS, LENGTH, NEXT, OFFSET, REGION, TOTAL } from '../../core/pool.ts';
 import type { Port } from '../../core/port.ts';
 import { DMA_BOTH, DMA_WRITE } from '../../pci/guest-memory.ts';
+import { swap16 } from '../../wire/bytes.ts';
 import { finishChecksum } from '../../wire/checksum.ts';
 import { isBroadcastMac } from '../../wire/ethernet.ts';
 import { FRAME_MIN_BYTES, HEADER_BYTES } from '../frame-size.ts';
@@ -565,9 +566,4 @@ export class Receiver {
     }
     return position >= end || memory.write(address + position - done, this.#zeros, 0, end - position);
   }
-}
-
-/** The two low bytes in the other order: a big-endian field of a little-endian word. */
-function swap16(word: number): number {
-  return ((word & 0xff) << 8) | ((word >>> 8) & 0xff);
 }

@@ -422,6 +422,12 @@ export class VirtioNet extends VirtioPci implements Nic {
     let receivedBytes = 0;
     let received = 0;
     let i = from;
+    if (!spreads && !this.#hashing && this.live) {
+      received = rx.storePlain(frames, from, to);
+      i += received;
+      for (let k = from; k < i; k++) receivedBytes += t[frames[k] + TOTAL];
+      pool.releaseAll(frames, from, i);
+    }
     for (; i < to; i++) {
       const frame = frames[i];
       if (!this.live) {

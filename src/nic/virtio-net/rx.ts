@@ -27,6 +27,7 @@ import { DMA_WRITE } from '../../pci/guest-memory.ts';
 import { CHAINS_MAX, ChainBatch } from '../../virtio/chains.ts';
 import { FAULT_BUFFER_ADDRESS } from '../../virtio/faults.ts';
 import type { VirtQueue } from '../../virtio/queue.ts';
+import { swap16 } from '../../wire/bytes.ts';
 import {
   VirtioNetHdr,
   VNET_HDR_F_DATA_VALID,
@@ -40,6 +41,9 @@ import type { NetContext } from './net.ts';
 /** Chains fetched ahead. */
 const AHEAD = 64;
 const HEADER_MAX_BYTES = 24;
+/** A packet header with `num_buffers` and no hash, and its last word: csum_offset 0, num_buffers 1. */
+const PLAIN_HEADER_BYTES = 12;
+const ONE_BUFFER = 0x10000;
 
 /** What `store` did with a frame. */
 export const STORED = 0;
@@ -112,6 +116,65 @@ export class Receiver {
     }
     if (count > left) queue.suppressKicks(memory);
     return count > left;
+  }
+
+  /**
+   * Stores the plain frames in front of a batch, in a loop of their own: for the main address, without a tag, in one piece, each for one buffer. Returns how
+   * many; they stay the caller's.
+   */
+  storePlain(frames: Int32Array, from: number, to: number): number {
+    const queue = this.#queue;
+    const { pool, memory, filter, headerBytes, hashReport, guestOffloads } = this.#net;
+    const slots = pool.memories[0];
+    const headers = slots.words;
+    if (queue === null || hashReport || headerBytes !== PLAIN_HEADER_BYTES || headers.length === 0) return 0;
+    const t = pool.table;
+    const chains = this.#chains;
+    const written = this.#written;
+    const tagType = swap16(filter.vlanType);
+    const checked = (guestOffloads & ACCEPT_CSUM) !== 0 ? VNET_HDR_F_DATA_VALID : 0;
+    let i = from;
+    while (i < to) {
+      if (this.#next === chains.count && !this.#refill(AHEAD)) break;
+      const begin = this.#next;
+      const end = Math.min(chains.count, begin + to - i);
+      let chain = begin;
+      for (; chain < end; chain++, i++) {
+        const frame = frames[i];
+        const at = t[frame + OFFSET];
+        const total = t[frame + TOTAL];
+        const facts = t[frame + FACTS];
+        if (
+          total < FRAME_MIN_BYTES ||
+          (at & 3) !== 0 ||
+          t[frame + NEXT] !== 0 ||
+          (facts & ~FACT_CSUM_VALID) !== 0
+        )
+          break;
+        const word = at >> 2;
+        if ((headers[word + 3] & 0xffff) === tagType) break;
+        if (!filter.isMain(headers[word], headers[word + 1] & 0xffff)) break;
+        const part = chains.writeFrom[chain];
+        const needed = PLAIN_HEADER_BYTES + total;
+        if (part >= chains.first[chain + 1] || chains.length[part] < needed) break;
+        const target = memory.translate(chains.address[part], needed, DMA_WRITE);
+        if (target < 0 || (target & 3) !== 0) break;
+        const { hit } = memory;
+        const { words } = hit;
+        const header = target >> 2;
+        words[header] = facts === 0 ? 0 : checked;
+        words[header + 1] = 0;
+        words[header + 2] = ONE_BUFFER;
+        copyMemory(slots, at, hit, target + PLAIN_HEADER_BYTES, total);
+        written[chain] = needed;
+      }
+      if (chain === begin) break;
+      queue.pushRun(memory, chains.id, chains.slots, written, begin, chain);
+      this.#pushed += chain - begin;
+      this.#next = chain;
+      if (chain < end) break;
+    }
+    return i - from;
   }
 
   /** Writes one frame into the driver's buffers; the frame stays the caller's. After the last one call `finish`. */

@@ -41,7 +41,7 @@ import {
   type Port,
 } from '../../core/port.ts';
 import { DMA_READ, NOT_BORROWABLE } from '../../pci/guest-memory.ts';
-import { ChainBatch } from '../../virtio/chains.ts';
+import { CHAINS_MAX, ChainBatch } from '../../virtio/chains.ts';
 import { FAULT_BUFFER_ADDRESS } from '../../virtio/faults.ts';
 import type { VirtQueue } from '../../virtio/queue.ts';
 import { fromHex, toHex } from '../../wire/bytes.ts';
@@ -72,6 +72,8 @@ export interface SavedTx {
   /** Frames that wait for the port. */
   frames: { id: number; slots: number; bytes: string; facts: number[] }[];
 }
+
+const NOTHING_WRITTEN = new Int32Array(CHAINS_MAX);
 
 const FACT_WORDS = [FACTS, GSO_SIZE, HEADER_LENGTH, CSUM_START, CSUM_OFFSET];
 
@@ -558,7 +560,7 @@ export class Transmitter implements Lender {
 
   #useRun(queue: VirtQueue, from: number, to: number): void {
     if (!this.#net.live) return;
-    queue.pushRun(this.#net.memory, this.#chains.id, this.#chains.slots, from, to);
+    queue.pushRun(this.#net.memory, this.#chains.id, this.#chains.slots, NOTHING_WRITTEN, from, to);
     this.#pushed += to - from;
   }
 
