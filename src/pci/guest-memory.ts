@@ -12,11 +12,15 @@
  *
  * Every mapped range is registered with the frame pool, in regions of at most 1 GiB, so that a frame may `borrow` guest bytes. A range that is
  * removed takes its regions along: frames that still borrow from it read as zeros.
+ *
+ * With a `dirtyLog`, each run that was translated for writing is marked in it, once the next one is or `settleLog` is called: by then it was written. Such runs
+ * are not remembered, so that without a log nothing is asked for each of them. Whoever keeps a translated run for longer (ring areas) marks what it writes.
  */
 
 import { ByteMemory, NO_MEMORY } from '../core/copy.ts';
 import { InvariantError } from '../core/errors.ts';
 import type { FramePool } from '../core/pool.ts';
+import type { DirtyLog } from './dirty-log.ts';
 
 /** What a device may do to a range, or-ed. */
 export const DMA_READ = 1;
@@ -62,6 +66,10 @@ export class GuestMemory {
   #start = 0;
   #end = 0;
   #access = 0;
+  #log: DirtyLog | null = null;
+  /** What was translated for writing last and is not marked yet. */
+  #unmarkedAt = 0;
+  #unmarkedBytes = 0;
 
   /** `pool`: the pool whose frames may borrow from this memory. */
   constructor(pool: FramePool) {
@@ -144,11 +152,40 @@ export class GuestMemory {
 
   #forget(): void {
     this.generation++;
+    this.#forgetHit();
+  }
+
+  #forgetHit(): void {
     this.#range = null;
     this.#start = 0;
     this.#end = 0;
     this.#access = 0;
     this.hit = NO_MEMORY;
+  }
+
+  get dirtyLog(): DirtyLog | null {
+    return this.#log;
+  }
+
+  /** Where writes are marked from now on; null: nowhere. */
+  set dirtyLog(log: DirtyLog | null) {
+    this.settleLog();
+    this.#log = log;
+    this.#forgetHit();
+  }
+
+  /** Marks what was written last. To be called when a device has done what it had to, before it says so. */
+  settleLog(): void {
+    const bytes = this.#unmarkedBytes;
+    if (bytes === 0) return;
+    this.#unmarkedBytes = 0;
+    this.#log?.mark(this.#unmarkedAt, bytes);
+  }
+
+  #markLater(address: number, length: number): void {
+    this.settleLog();
+    this.#unmarkedAt = address;
+    this.#unmarkedBytes = length;
   }
 
   /** The ranges there are, in order: for those who print them. */
@@ -209,6 +246,10 @@ export class GuestMemory {
     this.#end = range.end;
     this.#access = range.access;
     this.hit = range.memory;
+    if (this.#log !== null) {
+      this.#access &= ~DMA_WRITE;
+      if ((access & DMA_WRITE) !== 0) this.#markLater(address, length);
+    }
     return address - range.start;
   }
 
@@ -254,6 +295,7 @@ export class GuestMemory {
       return true;
     }
     if (!this.covers(address, length, DMA_WRITE)) return false;
+    if (this.#log !== null) this.#markLater(address, length);
     while (length > 0) {
       const range = this.#rangeAt(address)!;
       const part = Math.min(length, range.end - address);

@@ -24,6 +24,8 @@ export const SET_FEATURES = 2;
 export const SET_OWNER = 3;
 export const RESET_OWNER = 4;
 export const SET_MEM_TABLE = 5;
+export const SET_LOG_BASE = 6;
+export const SET_LOG_FD = 7;
 export const SET_VRING_NUM = 8;
 export const SET_VRING_ADDR = 9;
 export const SET_VRING_BASE = 10;
@@ -44,10 +46,13 @@ export const REM_MEM_REG = 38;
 export const SET_STATUS = 39;
 export const GET_STATUS = 40;
 
+/** The feature bit that switches the log of written pages on. */
+export const F_LOG_ALL = 26;
 /** The feature bit that says there are protocol features. */
 export const F_PROTOCOL_FEATURES = 30;
 
 export const PF_MQ = 1 << 0;
+export const PF_LOG_SHMFD = 1 << 1;
 export const PF_RARP = 1 << 2;
 export const PF_REPLY_ACK = 1 << 3;
 export const PF_MTU = 1 << 4;
@@ -56,13 +61,24 @@ export const PF_CONFIGURE_MEM_SLOTS = 1 << 15;
 export const PF_STATUS = 1 << 16;
 /** What this back-end does. */
 export const PROTOCOL_FEATURES =
-  PF_MQ | PF_RARP | PF_REPLY_ACK | PF_MTU | PF_RESET_DEVICE | PF_CONFIGURE_MEM_SLOTS | PF_STATUS;
+  PF_MQ |
+  PF_LOG_SHMFD |
+  PF_RARP |
+  PF_REPLY_ACK |
+  PF_MTU |
+  PF_RESET_DEVICE |
+  PF_CONFIGURE_MEM_SLOTS |
+  PF_STATUS;
 
 export const U64_BYTES = 8;
 /** Index and number: SET_VRING_NUM, SET_VRING_BASE, SET_VRING_ENABLE. */
 export const VRING_STATE_BYTES = 8;
 /** Index, flags, and the addresses of descriptors, used ring, available ring and log. */
 export const VRING_ADDR_BYTES = 40;
+/** Flag of SET_VRING_ADDR: writes to the used ring go to the log. */
+export const VRING_F_LOG = 1;
+/** Bytes of the log, and where it begins in its file. */
+export const LOG_BYTES = 16;
 /** Guest address, size, front-end's address, offset in the file. */
 export const REGION_BYTES = 32;
 export const TABLE_HEADER_BYTES = 8;

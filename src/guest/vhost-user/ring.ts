@@ -12,16 +12,30 @@ import type { GuestMemory } from '../../pci/guest-memory.ts';
 import type { Features } from '../../virtio/features.ts';
 import { F_RING_PACKED } from '../../virtio/features.ts';
 import { isLayoutValid, openQueue, type QueueLayout, type QueuePosition } from '../../virtio/queue.ts';
-import { TrackedQueue } from '../../virtio/tracked.ts';
+import { NOT_LOGGED, TrackedQueue } from '../../virtio/tracked.ts';
 import type { FrontEndMemory } from './memory.ts';
 
 const USED_INDEX_OFFSET = 2;
+
+/** 0, or an eventfd; anything else is closed: nothing else could be read and written without care. */
+export function takeEventFd(hostIo: HostIo, fd: Handle): boolean {
+  if (fd === 0) return true;
+  try {
+    if (readlinkSync(`/proc/self/fd/${hostIo.fdOf(fd)}`) === 'anon_inode:[eventfd]') return true;
+  } catch {
+    // Not to be found out: not taken.
+  }
+  hostIo.close(fd);
+  return false;
+}
 
 export class Ring {
   readonly index: number;
   size = 0;
   /** The front-end's addresses; null: not told. */
   addresses: { descriptors: number; used: number; available: number } | null = null;
+  /** Where its used ring is marked in the dirty log; NOT_LOGGED: nowhere. */
+  usedLogAddress = NOT_LOGGED;
   base = 0;
   enabled = false;
   /** SET_VRING_KICK came, be it without a descriptor. */
@@ -44,7 +58,7 @@ export class Ring {
 
   /** Takes the kick eventfd (0: none), or closes it and returns false when it is none. */
   setKick(fd: Handle, kicked: () => void): boolean {
-    if (!this.#isEventFd(fd)) return false;
+    if (!takeEventFd(this.#hostIo, fd)) return false;
     this.#hostIo.close(this.#kick);
     this.#kick = fd;
     this.kickable = true;
@@ -57,29 +71,17 @@ export class Ring {
   }
 
   setCall(fd: Handle): boolean {
-    if (!this.#isEventFd(fd)) return false;
+    if (!takeEventFd(this.#hostIo, fd)) return false;
     this.#hostIo.close(this.#call);
     this.#call = fd;
     return true;
   }
 
   setError(fd: Handle): boolean {
-    if (!this.#isEventFd(fd)) return false;
+    if (!takeEventFd(this.#hostIo, fd)) return false;
     this.#hostIo.close(this.#error);
     this.#error = fd;
     return true;
-  }
-
-  /** 0, or an eventfd; anything else is closed: nothing else could be read and written without care. */
-  #isEventFd(fd: Handle): boolean {
-    if (fd === 0) return true;
-    try {
-      if (readlinkSync(`/proc/self/fd/${this.#hostIo.fdOf(fd)}`) === 'anon_inode:[eventfd]') return true;
-    } catch {
-      // Not to be found out: not taken.
-    }
-    this.#hostIo.close(fd);
-    return false;
   }
 
   interrupt(): void {
@@ -107,7 +109,14 @@ export class Ring {
   open(layout: QueueLayout, features: Features, memory: GuestMemory): TrackedQueue {
     const packed = features.has(F_RING_PACKED);
     this.queue = new TrackedQueue(openQueue(layout, features, this.#position(layout, packed, memory)));
+    this.queue.usedLogAddress = this.usedLogAddress;
     return this.queue;
+  }
+
+  /** Marks writes to the used ring there from now on. */
+  logUsed(address: number): void {
+    this.usedLogAddress = address;
+    if (this.queue !== null) this.queue.usedLogAddress = address;
   }
 
   #position(layout: QueueLayout, packed: boolean, memory: GuestMemory): QueuePosition {
@@ -130,6 +139,7 @@ export class Ring {
     this.#error = 0;
     this.size = 0;
     this.addresses = null;
+    this.usedLogAddress = NOT_LOGGED;
     this.base = 0;
     this.enabled = false;
     this.kickable = false;

@@ -40,13 +40,15 @@ import {
   F_VERSION_1,
   Features,
 } from '../../virtio/features.ts';
+import { NOT_LOGGED } from '../../virtio/tracked.ts';
 import * as p from '../../virtio/vhost-user.ts';
 import { putU16be } from '../../wire/bytes.ts';
 import { ETHERTYPE_RARP } from '../../wire/ethernet.ts';
 import type { VhostUserHost } from './host.ts';
 import { FrontEndMemory, MAX_REGIONS, type MemoryStats, type RegionPlace } from './memory.ts';
-import { Ring } from './ring.ts';
+import { Ring, takeEventFd } from './ring.ts';
 import { Wire, type WireStats } from './wire.ts';
+import { WriteLog } from './write-log.ts';
 
 export class RingStats {
   kicks = 0;
@@ -123,6 +125,7 @@ export class Session {
   readonly #parts: SessionParts;
   readonly #wire: Wire;
   readonly #memory: FrontEndMemory;
+  readonly #log: WriteLog;
   readonly #rings: readonly Ring[];
   readonly #offered = new Features();
   readonly #features = new Features();
@@ -139,6 +142,7 @@ export class Session {
     const { hostIo, device, host } = parts;
     this.#parts = parts;
     this.#memory = new FrontEndMemory(hostIo, host.memory, parts.memoryStats);
+    this.#log = new WriteLog(hostIo, host.memory);
     this.#rings = Array.from({ length: 2 * device.pairsMax }, (_, index) => new Ring(index, hostIo));
     device.attachTransport({
       queueInterrupt: (index) => this.#rings[index]?.interrupt(),
@@ -185,6 +189,16 @@ export class Session {
           handle: (at, bytes, fds) => this.#setMemTable(at, bytes, fds),
         },
       ],
+      [
+        p.SET_LOG_BASE,
+        {
+          bytes: p.LOG_BYTES,
+          fds: 1,
+          replies: true,
+          handle: (at, _bytes, fds) => this.#setLogBase(at, fds),
+        },
+      ],
+      [p.SET_LOG_FD, { bytes: 0, fds: 1, handle: (_at, _bytes, fds) => this.#setLogFd(fds) }],
       [p.SET_VRING_NUM, state((ring, size) => this.#setSize(ring, size))],
       [p.SET_VRING_ADDR, { bytes: p.VRING_ADDR_BYTES, handle: (at) => this.#setAddress(at) }],
       [
@@ -266,6 +280,7 @@ export class Session {
   closed(reason: string): void {
     this.#stopAll();
     for (const ring of this.#rings) ring.reset();
+    this.#log.close();
     this.#parts.device.attachTransport(null);
     this.#memory.clear();
     this.#parts.ended(reason);
@@ -310,6 +325,7 @@ export class Session {
     this.#offered.clear();
     for (const bit of SERVED) if (device.offered.has(bit)) this.#offered.add(bit);
     this.#offered.add(F_MTU);
+    this.#offered.add(p.F_LOG_ALL);
     this.#offered.add(p.F_PROTOCOL_FEATURES);
     if (device.pairsMax > 1) this.#offered.add(F_MQ);
   }
@@ -328,10 +344,14 @@ export class Session {
     features.setWord(0, view.getUint32(at, true));
     features.setWord(1, view.getUint32(at + 4, true));
     if (features.mask(this.#offered)) return p.EINVAL;
+    // A log begins and ends under rings that run.
+    const logAll = features.has(p.F_LOG_ALL);
+    features.remove(p.F_LOG_ALL);
     const same = features.low === this.#features.low && features.high === this.#features.high;
+    // Rings that run keep to what they began with, the log apart.
+    if (!(this.#settled && same) && this.#rings.some(({ queue }) => queue !== null)) return p.EINVAL;
+    this.#log.switch(logAll);
     if (this.#settled && same) return 0;
-    // Rings that run keep to what they began with.
-    if (this.#rings.some(({ queue }) => queue !== null)) return p.EINVAL;
     const hasProtocolFeatures = features.has(p.F_PROTOCOL_FEATURES);
     this.#features.copy(features);
     this.#settled = true;
@@ -410,8 +430,10 @@ export class Session {
   #setAddress(at: number): number {
     const { view } = this.#wire;
     const ring = this.#rings[view.getUint32(at, true)];
-    // The one flag there is asks for a log of writes, which was not offered.
-    if (ring === undefined || view.getUint32(at + 4, true) !== 0) return p.EINVAL;
+    const flags = view.getUint32(at + 4, true);
+    const known = (this.#protocolFeatures & p.PF_LOG_SHMFD) !== 0 ? p.VRING_F_LOG : 0;
+    if (ring === undefined || (flags & ~known) !== 0) return p.EINVAL;
+    const usedLogAddress = flags !== 0 ? p.u64(view, at + 32) : NOT_LOGGED;
     const addresses = {
       descriptors: p.u64(view, at + 8),
       used: p.u64(view, at + 16),
@@ -424,10 +446,28 @@ export class Session {
         old.descriptors === addresses.descriptors &&
         old.used === addresses.used &&
         old.available === addresses.available;
+      if (same) ring.logUsed(usedLogAddress);
       return same ? 0 : p.EINVAL;
     }
     ring.addresses = addresses;
+    ring.logUsed(usedLogAddress);
     return this.#refresh(ring);
+  }
+
+  // The log of written pages.
+
+  #setLogBase(at: number, fds: readonly Handle[]): number {
+    const { view } = this.#wire;
+    if ((this.#protocolFeatures & p.PF_LOG_SHMFD) === 0 || fds.length !== 1) return p.EINVAL;
+    const taken = this.#log.setBase(fds[0]!, p.u64(view, at + 8), p.u64(view, at));
+    return taken ? this.#replyU64(p.SET_LOG_BASE, 0) : p.EINVAL;
+  }
+
+  #setLogFd(fds: Handle[]): number {
+    const fd = fds.shift();
+    if (fd === undefined || !takeEventFd(this.#parts.hostIo, fd)) return p.EINVAL;
+    this.#log.setEvent(fd);
+    return 0;
   }
 
   #eventFd(at: number, fds: Handle[], set: (ring: Ring, fd: Handle) => boolean): number {
@@ -487,6 +527,7 @@ export class Session {
       if (told) ring.interrupt();
       ring.keepBase(queue.position(), queue.packed);
     }
+    host.memory.settleLog();
     ring.queue = null;
     device.closeQueueAt(ring.index);
     this.#ringsChanged();
@@ -537,6 +578,7 @@ export class Session {
       ring.enabled = false;
       ring.base = 0;
     }
+    this.#log.switch(false);
     this.#settled = false;
     this.#features.clear();
     this.#status = 0;

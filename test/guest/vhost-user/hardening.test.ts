@@ -89,7 +89,7 @@ describe('hardening 55', () => {
   test('an unknown request, and one that was not negotiated, is told as not supported', async () => {
     const frontEnd = bench.connect();
     await frontEnd.begin(0n);
-    for (const request of [0, 6, 7, 21, 24, 25, 28, 31, 32, 41, 999, 0xffffffff]) {
+    for (const request of [0, 21, 24, 25, 28, 31, 32, 41, 999, 0xffffffff]) {
       expect(await frontEnd.call(request)).toBe(95);
     }
     frontEnd.close();
@@ -129,7 +129,7 @@ describe('hardening 55', () => {
     }
     for (const size of [0, 32_769, 0xffffffff]) expect(await frontEnd.call(8, state(0, size))).toBe(EINVAL);
     expect(await frontEnd.call(18, state(0, 2))).toBe(EINVAL);
-    expect(await frontEnd.call(9, addresses(0, USER, USER, USER, 1))).toBe(EINVAL);
+    expect(await frontEnd.call(9, addresses(0, USER, USER, USER, 2))).toBe(EINVAL);
     // A ring that has no base to tell: there is no error reply.
     frontEnd.send(11, state(7, 0));
     expect(await frontEnd.receive()).toBeNull();
