@@ -4,7 +4,7 @@
  * the process that `forkyCommand` describes is the program itself, so signals reach it.
  */
 
-import { existsSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ensureInstalled, mirror } from './apt.ts';
 import { cached, cachePath, withLock } from './cache.ts';
@@ -26,6 +26,8 @@ export async function ensureForky(...packages: string[]): Promise<void> {
   await withLock(`${ROOT}-apt`, async () => {
     const wanted = packages.filter((name) => !isThere(name));
     if (wanted.length === 0) return;
+    // No package of the root starts a service of its own.
+    writeFileSync(join(root, 'usr/sbin/policy-rc.d'), '#!/bin/sh\nexit 101\n', { mode: 0o755 });
     // A mirror may lag behind: its lists are then past their date, and still signed.
     const apt = [
       'env',
