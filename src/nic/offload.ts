@@ -34,8 +34,9 @@ import {
   TOTAL,
 } from '../core/pool.ts';
 import { ACCEPT_CSUM, acceptable } from '../core/port.ts';
-import { putU16be, putU32be, u16be, u32be } from '../wire/bytes.ts';
+import { putU16be, putU32be, swap16, u16be, u32be } from '../wire/bytes.ts';
 import { chainSum, finishChecksum, foldSum, pseudoSumAt, sumBytes } from '../wire/checksum.ts';
+import { HEADER_BYTES } from './frame-size.ts';
 
 const ETHERTYPE_IPV4 = 0x0800;
 const ETHERTYPE_IPV6 = 0x86dd;
@@ -356,6 +357,26 @@ export const CHECKED_IP = 1;
 export const BAD_IP = 2;
 export const CHECKED_L4 = 4;
 export const BAD_L4 = 8;
+
+/** Ethernet, IPv4 and TCP without options; bytes 12 to 14 of such a frame, and byte 23, as parts of words. */
+const PLAIN_HEADERS_BYTES = 54;
+const PLAIN_IPV4 = 0x45_00_08;
+const FRAGMENT_OR_PROTOCOL = 0xff00ff3f | 0;
+const WHOLE_TCP = PROTOCOL_TCP << 24;
+
+/**
+ * Whether the frame of `total` bytes at `headers[word]` (little-endian words) is plain: IPv4 without options with TCP, unfragmented and whole. What `verifyFrame`
+ * finds of one with FACT_CSUM_VALID is then known: CHECKED_IP and CHECKED_L4.
+ */
+export function isPlainTcp4(headers: Int32Array, word: number, total: number): boolean {
+  const length = swap16(headers[word + 4]) + HEADER_BYTES;
+  return (
+    (headers[word + 3] & 0xffffff) === PLAIN_IPV4 &&
+    (headers[word + 5] & FRAGMENT_OR_PROTOCOL) === WHOLE_TCP &&
+    length >= PLAIN_HEADERS_BYTES &&
+    length <= total
+  );
+}
 
 /**
  * Checks the checksums of a received IP packet as a NIC does; returns CHECKED_* and BAD_* bits. A frame with FACT_CSUM_VALID is believed;

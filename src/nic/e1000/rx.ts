@@ -17,8 +17,17 @@ import { DMA_BOTH, DMA_WRITE } from '../../pci/guest-memory.ts';
 import { swap16 } from '../../wire/bytes.ts';
 import { finishChecksum } from '../../wire/checksum.ts';
 import { isBroadcastMac } from '../../wire/ethernet.ts';
-import { FRAME_MIN_BYTES, HEADER_BYTES } from '../frame-size.ts';
-import { BAD_IP, BAD_L4, CHECKED_IP, CHECKED_L4, HeaderLayout, sumFrame, verifyFrame } from '../offload.ts';
+import { FRAME_MIN_BYTES } from '../frame-size.ts';
+import {
+  BAD_IP,
+  BAD_L4,
+  CHECKED_IP,
+  CHECKED_L4,
+  HeaderLayout,
+  isPlainTcp4,
+  sumFrame,
+  verifyFrame,
+} from '../offload.ts';
 import {
   RX_ACCEPT_INEXACT,
   RX_DROP_BROADCAST,
@@ -74,11 +83,6 @@ const ERROR_IPE = 1 << 14;
 const ERROR_RXE = 1 << 15;
 const VLAN_TAG_BYTES = 4;
 const TAG_MASK = 0xffff << 16;
-/** Ethernet, IPv4 and TCP without options. */
-const PLAIN_HEADERS_BYTES = 54;
-/** Bytes 12 to 14 of Ethernet with IPv4 without options, as the low bytes of a word. */
-const PLAIN_IPV4 = 0x45_00_08;
-const PROTOCOL_TCP = 6;
 const ADDRESSES_BYTES = 12;
 
 export class Receiver {
@@ -386,8 +390,7 @@ export class Receiver {
       const at = t[frame + OFFSET];
       if (total < FRAME_MIN_BYTES || total > maxBytes || (at & 3) !== 0 || t[frame + NEXT] !== 0) break;
       const word = at >> 2;
-      const third = headers[word + 3];
-      const type = third & 0xffff;
+      const type = headers[word + 3] & 0xffff;
       if (type === tagType || type === filterType) break;
       if (!filter.isMain(headers[word], headers[word + 1] & 0xffff)) break;
       const d = ringAt + 4 * head;
@@ -396,19 +399,8 @@ export class Receiver {
       if (target < 0) break;
       let status = unchecked;
       if (checking) {
-        // Ethernet and IPv4 without options and TCP, whole: what `#trusted` asks for.
-        const length = swap16(headers[word + 4]);
-        if (
-          t[frame + FACTS] === FACT_CSUM_VALID &&
-          (third & 0xffffff) === PLAIN_IPV4 &&
-          (headers[word + 5] & 0xff00ff3f) === PROTOCOL_TCP << 24 &&
-          length >= PLAIN_HEADERS_BYTES - HEADER_BYTES &&
-          length <= total - HEADER_BYTES
-        ) {
-          status = trusted;
-        } else {
-          status = STATUS_DD | STATUS_EOP | this.#checksumStatus(frame, rxcsum);
-        }
+        if (t[frame + FACTS] === FACT_CSUM_VALID && isPlainTcp4(headers, word, total)) status = trusted;
+        else status = STATUS_DD | STATUS_EOP | this.#checksumStatus(frame, rxcsum);
       }
       copyMemory(slots, at, memory.hit, target, total);
       ringWords[d + 2] = total;
@@ -482,11 +474,7 @@ export class Receiver {
 
   /** IPCS and TCPCS with their error bits, by RXCSUM; IXSM for what is not IP. */
   #checksumStatus(frame: number, rxcsum: number): number {
-    const { pool } = this.#chip;
-    const found =
-      pool.table[frame + FACTS] === FACT_CSUM_VALID
-        ? this.#trusted(frame)
-        : verifyFrame(pool, frame, this.#layout);
+    const found = verifyFrame(this.#chip.pool, frame, this.#layout);
     if (found === 0) return STATUS_IXSM;
     let status = 0;
     if ((rxcsum & RXCSUM_IPOFL) !== 0 && (found & CHECKED_IP) !== 0) {
@@ -498,27 +486,6 @@ export class Receiver {
       if ((found & BAD_L4) !== 0) status |= ERROR_TCPE;
     }
     return status;
-  }
-
-  /** `verifyFrame` for a frame that was checked before, quick where it is plain IPv4 with TCP or UDP. */
-  #trusted(frame: number): number {
-    const { pool } = this.#chip;
-    const bytes = pool.bytes;
-    const t = pool.table;
-    const at = t[frame + OFFSET];
-    if (
-      t[frame + LENGTH] >= PLAIN_HEADERS_BYTES &&
-      bytes[at + 12] === 8 &&
-      bytes[at + 13] === 0 &&
-      bytes[at + 14] === 0x45 &&
-      (bytes[at + 20] & 0x3f) === 0 &&
-      bytes[at + 21] === 0
-    ) {
-      const end = 14 + ((bytes[at + 16] << 8) | bytes[at + 17]);
-      if (bytes[at + 23] === PROTOCOL_TCP && end >= PLAIN_HEADERS_BYTES && end <= t[frame + TOTAL])
-        return CHECKED_IP | CHECKED_L4;
-    }
-    return verifyFrame(pool, frame, this.#layout);
   }
 
   /** The packet checksum: the sum from PCSS on. Computed only for drivers that set PCSS. */

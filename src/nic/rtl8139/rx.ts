@@ -207,6 +207,14 @@ export class Receiver {
     let receivedBytes = 0;
     let causes = 0;
     let i = from;
+    if (plus) {
+      received = this.#ring.putPlain(frames, from, to);
+      i += received;
+      for (let k = from; k < i; k++) receivedBytes += t[frames[k] + TOTAL];
+      if (received !== 0) causes = INT_ROK;
+      tally.receivedPhysical(received);
+      pool.releaseAll(frames, from, i);
+    }
     for (; i < to && epoch === this.#epoch; i++) {
       const frame = frames[i];
       const at = t[frame + OFFSET];

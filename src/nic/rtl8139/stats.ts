@@ -69,6 +69,12 @@ export class Tally {
     else this.rxOkPhysical++;
   }
 
+  /** So many frames for this station alone. */
+  receivedPhysical(frames: number): void {
+    this.rxOk += frames;
+    this.rxOkPhysical += frames;
+  }
+
   missed(frames: number): void {
     this.rxMissed += frames;
     this.missedPackets = Math.min(this.missedPackets + frames, MISSED_MAX);
