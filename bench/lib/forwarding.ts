@@ -32,6 +32,8 @@ export interface Contestant {
   readonly windowFrames?: number;
   /** Knows no grouping, and would lose most of a group: its peers are plain ones. */
   readonly plainPeers?: boolean;
+  /** Instead of the load's. */
+  readonly ports?: Load['ports'];
   /** It says "ready" on its standard output when it is; else it is when this resolves. */
   readonly ready?: () => Promise<void>;
 }
@@ -46,7 +48,8 @@ export interface Turn {
 /** Starts it and waits until it is ready. */
 export async function started(contestant: Contestant): Promise<ChildProcess> {
   const child = spawn(contestant.program, contestant.args, {
-    stdio: ['ignore', 'pipe', 'inherit'],
+    // Open: vde_switch ends with its standard input.
+    stdio: ['pipe', 'pipe', 'inherit'],
   });
   if (contestant.ready !== undefined) await contestant.ready();
   else {
@@ -72,7 +75,10 @@ function cpuSeconds(pid: number): number {
 }
 
 export interface Load {
-  /** Where frames leave and go to, and where they are to arrive and come from: UDP ports of 127.0.0.1, or an interface and anything. */
+  /**
+   * Where frames leave and go to, and where they are to arrive and come from: UDP ports of 127.0.0.1; or an interface, `plug:FOLDER` or `serve:FOLDER`
+   * and anything (load.c has them).
+   */
   readonly ports: readonly [string, string, string, string];
   readonly frameBytes: number;
   readonly windowFrames: number;
@@ -89,26 +95,38 @@ export interface Load {
 export async function measure(contestant: Contestant, load: Load): Promise<Turn> {
   const { seconds } = load;
   const window = Math.min(load.windowFrames, contestant.windowFrames ?? Number.POSITIVE_INFINITY);
+  const ports = contestant.ports ?? load.ports;
   const words = [
-    ...load.ports,
+    ...ports,
     load.frameBytes,
     window,
     seconds,
     load.grouping && !contestant.plainPeers ? 'gso' : 'plain',
     ...(load.headers ?? []),
   ].map(String);
-  const child = await started(contestant);
-  try {
-    const [program, ...args] = [...(load.within ?? []), compiled('load'), ...words];
-    const generator = spawn(program!, args, { stdio: ['ignore', 'pipe', 'pipe'] });
-    let out = '';
-    let err = '';
+  const [program, ...args] = [...(load.within ?? []), compiled('load'), ...words];
+  let out = '';
+  let err = '';
+  const generate = (): ChildProcess => {
+    const generator = spawn(program!, args, { stdio: ['pipe', 'pipe', 'pipe'] });
     generator.stdout.on('data', (data) => {
       out += data;
     });
     generator.stderr.on('data', (data) => {
       err += data;
     });
+    return generator;
+  };
+  const serves = ports[0].startsWith('serve:');
+  const first = serves ? generate() : null;
+  if (first !== null) {
+    await new Promise((resolve) => first.stdout!.once('data', resolve));
+    out = '';
+  }
+  const child = await started(contestant);
+  try {
+    const generator = first ?? generate();
+    generator.stdin!.end('go\n');
     const before = cpuSeconds(child.pid!);
     const code = await new Promise((resolve) => generator.once('close', resolve));
     const cpu = cpuSeconds(child.pid!) - before;
@@ -122,6 +140,7 @@ export async function measure(contestant: Contestant, load: Load): Promise<Turn>
     };
   } finally {
     await stopped(child);
+    if (first !== null) await stopped(first);
   }
 }
 

@@ -1,8 +1,9 @@
 /*
  * Sends frames to a forwarder and takes them back, and checks each one: none lost, none twice, none changed, in order.
  *   load FROM TO SINK SINK_PEER BYTES WINDOW SECONDS [gso|plain [TX_HEX RX_HEX]]
- * FROM and TO, SINK and SINK_PEER are UDP ports of 127.0.0.1; a FROM or SINK that is no number is a network interface, whose frames are sent and taken
- * by a packet socket. TX_HEX goes in front of each frame sent, RX_HEX is expected in front of each that comes back (a tunnel's header).
+ * FROM and TO, SINK and SINK_PEER are UDP ports of 127.0.0.1. A FROM or SINK that is no number is a network interface, whose frames are sent and taken
+ * by a packet socket; or `plug:FOLDER`, a port of the vde_switch there; or `serve:FOLDER`, where this program gives the port, as a vde_switch does:
+ * it says "serving" and waits for the forwarder to ask for its ports, then for a line on its standard input. TX_HEX goes in front of each frame sent, RX_HEX is expected in front of each that comes back (a tunnel's header).
  * At most WINDOW frames are on their way, so nothing is lost for want of room, and the forwarder is always busy. Prints one line:
  *   frames seconds cpu_seconds
  * With `gso` frames leave by UDP_SEGMENT and are taken by UDP_GRO.
@@ -13,13 +14,17 @@
 #include <netpacket/packet.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 #include <time.h>
+#include <unistd.h>
 
 enum { BATCH = 64, SLOT = 65536 };
 static unsigned char out_slots[BATCH][SLOT], in_slots[BATCH][SLOT];
@@ -55,7 +60,71 @@ static int unhex(const char *text, unsigned char *out) {
   return length;
 }
 
+/* What is said on a vde_switch's control socket: magic, version 3, port and type, and the asker's datagram socket; the answer is the switch's. */
+struct plug_request {
+  uint32_t magic, version, type;
+  struct sockaddr_un socket;
+  char description[128];
+} __attribute__((packed));
+
+static struct sockaddr_un unix_path(const char *folder, const char *file) {
+  struct sockaddr_un a = {.sun_family = AF_UNIX};
+  snprintf(a.sun_path, sizeof a.sun_path, "%s/%s", folder, file);
+  return a;
+}
+
+static void need(int is_good, const char *what) {
+  if (is_good) return;
+  perror(what);
+  exit(1);
+}
+
+static int open_datagrams(const char *folder, struct sockaddr_un *own) {
+  char file[32];
+  snprintf(file, sizeof file, "load.%d", (int)getpid());
+  *own = unix_path(folder, file);
+  unlink(own->sun_path);
+  int s = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0), room = 8 << 20;
+  setsockopt(s, SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof room);
+  need(bind(s, (void *)own, sizeof *own) == 0, own->sun_path);
+  return s;
+}
+
+static int plug(const char *folder) {
+  struct plug_request request = {.magic = 0xfeedface, .version = 3, .description = "load"};
+  struct sockaddr_un at = unix_path(folder, "ctl"), answer, own;
+  int control = socket(AF_UNIX, SOCK_STREAM, 0), s = open_datagrams(folder, &own);
+  request.socket = own;
+  need(connect(control, (void *)&at, sizeof at) == 0, at.sun_path);
+  need(send(control, &request, sizeof request, 0) > 0, "send");
+  need(recv(control, &answer, sizeof answer, MSG_WAITALL) > 0, "recv");
+  need(connect(s, (void *)&answer, sizeof answer) == 0, answer.sun_path);
+  return s;
+}
+
+static int serve(const char *folder) {
+  struct sockaddr_un at = unix_path(folder, "ctl");
+  int listener = socket(AF_UNIX, SOCK_STREAM, 0);
+  mkdir(folder, 0700);
+  unlink(at.sun_path);
+  need(bind(listener, (void *)&at, sizeof at) == 0 && listen(listener, 1) == 0, at.sun_path);
+  return listener;
+}
+
+/* The forwarder asks: it is answered, and the datagram sockets are joined. */
+static int served(const char *folder, int listener) {
+  struct plug_request request;
+  struct sockaddr_un own;
+  int s = open_datagrams(folder, &own), control = accept(listener, NULL, NULL);
+  need(control >= 0 && recv(control, &request, sizeof request, 0) >= (ssize_t)offsetof(struct plug_request, description), "request");
+  need(connect(s, (void *)&request.socket, sizeof request.socket) == 0, request.socket.sun_path);
+  need(send(control, &own, sizeof own, 0) == sizeof own, "answer");
+  return s;
+}
+
 static int open_socket(const char *name, const char *peer_name) {
+  if (strncmp(name, "plug:", 5) == 0) return plug(name + 5);
+  if (strncmp(name, "serve:", 6) == 0) return serve(name + 6);
   int port = atoi(name), peer = atoi(peer_name);
   if (port == 0) return open_packets(name);
   struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
@@ -99,6 +168,14 @@ int main(int count, char **words) {
   if (count < 8) return 2;
   int out = open_socket(words[1], words[2]);
   int in = open_socket(words[3], words[4]);
+  if (strncmp(words[1], "serve:", 6) == 0) {
+    puts("serving");
+    fflush(stdout);
+    out = served(words[1] + 6, out);
+    in = served(words[3] + 6, in);
+    char line[8];
+    need(fgets(line, sizeof line, stdin) != NULL, "stdin");
+  }
   int bytes = atoi(words[5]), window = atoi(words[6]);
   double seconds = atof(words[7]);
   int gso = count > 8 && strcmp(words[8], "gso") == 0, on = 1;

@@ -5,7 +5,6 @@ import { parseNetdev } from '../../src/config/netdevs/index.ts';
 import { SystemClock, seededRandom } from '../../src/core/clock.ts';
 import { createNativeHostIo } from '../../src/host-io/native.ts';
 import { Network } from '../../src/network/network.ts';
-import { nics } from '../../src/nic/index.ts';
 
 const [busyPollNs = '0', ...lines] = process.argv.slice(2);
 const hostIo = createNativeHostIo({ busyPollNs: Number(busyPollNs) });
@@ -13,7 +12,7 @@ const network = new Network({
   clock: new SystemClock(() => performance.now()),
   random: seededRandom(1),
   backends: nodeBackends,
-  nics,
+  nics: {},
   hostIo,
 });
 hostIo.drive(network.loop);
