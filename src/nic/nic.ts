@@ -1,5 +1,6 @@
 /** What every NIC model is to those who hold it: a PCI function with ports, a filter that can be asked, counters, and a state that can be saved. */
 
+import type { Logger } from '../core/log.ts';
 import type { LinkContext, Port } from '../core/port.ts';
 import type { DeviceHost } from '../pci/device-host.ts';
 import type { PciFunction } from '../pci/pci-function.ts';

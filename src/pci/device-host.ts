@@ -8,9 +8,27 @@ import type { Logger } from '../core/log.ts';
 import type { Loop } from '../core/loop.ts';
 import type { GuestMemory } from './guest-memory.ts';
 
+/** Guest RAM that lies in a file: [offset, offset + length) of what `handle` (host-io) names. */
+export interface SharedRange {
+  readonly address: number;
+  readonly length: number;
+  readonly handle: number;
+  readonly offset: number;
+}
+
+/** The part of guest RAM that other programs can be let into. */
+export interface SharedRam {
+  /** By address, without overlap. */
+  readonly ranges: readonly SharedRange[];
+  /** Told after ranges came or went. */
+  onChanged: (() => void) | null;
+}
+
 export interface DeviceHost {
   /** RAM as the device may reach it by DMA; never another device's registers. */
   readonly memory: GuestMemory;
+  /** Absent: no RAM of this machine lies in files. */
+  readonly sharedRam?: SharedRam;
   readonly loop: Loop;
   readonly random: Random;
   readonly log: Logger;

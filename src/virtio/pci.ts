@@ -210,6 +210,10 @@ export abstract class VirtioPci extends PciFunction {
   /** DRIVER_OK, bus mastering or NEEDS_RESET changed what `live` says. */
   protected abstract liveChanged(live: boolean): void;
   protected abstract kicked(index: number): void;
+  /** Somebody still works on queues that a reset has taken away: until not, the driver does not see the reset done (section 2.1.2). */
+  protected get resetting(): boolean {
+    return false;
+  }
   /** The device's own state after a reset by the driver. */
   protected abstract resetDevice(): void;
 
@@ -230,6 +234,16 @@ export abstract class VirtioPci extends PciFunction {
       inFlight: slot.queue?.inFlight ?? 0,
       position: slot.queue?.position() ?? { avail: 0, used: 0 },
     };
+  }
+
+  get #statusRead(): number {
+    return this.#status === 0 && this.resetting ? STATUS_ACKNOWLEDGE : this.#status;
+  }
+
+  /** A queue goes on from another position, as whoever served it says. */
+  protected moveQueue(index: number, position: QueuePosition): void {
+    const slot = this.slots[index];
+    if (slot.queue !== null) slot.queue = openQueue(slot.queue.layout, this.accepted, position);
   }
 
   get queueCount(): number {
@@ -524,7 +538,7 @@ export abstract class VirtioPci extends PciFunction {
       case 18:
         return this.slots.length;
       case 20:
-        return this.#status;
+        return this.#statusRead;
       case 21:
         return this.#generation;
       case 22:
@@ -680,7 +694,7 @@ export abstract class VirtioPci extends PciFunction {
       case 14:
         return this.#queueSelect;
       case 18:
-        return this.#status;
+        return this.#statusRead;
       case 19:
         return this.#readIsr();
       case 20:

@@ -39,6 +39,8 @@ export const GET_QUEUE_NUM = 17;
 export const SET_VRING_ENABLE = 18;
 export const SEND_RARP = 19;
 export const NET_SET_MTU = 20;
+export const GET_INFLIGHT_FD = 31;
+export const SET_INFLIGHT_FD = 32;
 export const RESET_DEVICE = 34;
 export const GET_MAX_MEM_SLOTS = 36;
 export const ADD_MEM_REG = 37;
@@ -56,6 +58,7 @@ export const PF_LOG_SHMFD = 1 << 1;
 export const PF_RARP = 1 << 2;
 export const PF_REPLY_ACK = 1 << 3;
 export const PF_MTU = 1 << 4;
+export const PF_INFLIGHT_SHMFD = 1 << 12;
 export const PF_RESET_DEVICE = 1 << 13;
 export const PF_CONFIGURE_MEM_SLOTS = 1 << 15;
 export const PF_STATUS = 1 << 16;
@@ -81,6 +84,8 @@ export const VRING_F_LOG = 1;
 export const LOG_BYTES = 16;
 /** Guest address, size, front-end's address, offset in the file. */
 export const REGION_BYTES = 32;
+/** Bytes of the area, its offset in the file, queues and their size (16 bits each, padded to 8 bytes). */
+export const INFLIGHT_BYTES = 24;
 export const TABLE_HEADER_BYTES = 8;
 
 export const VRING_INDEX_MASK = 0xff;

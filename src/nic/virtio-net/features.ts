@@ -129,6 +129,11 @@ export function offerFeatures(
   for (const { property, bit, peer } of FEATURES) {
     if (properties.has(property) && ((peer ?? 0) & ~peerAccepts) === 0) offered.add(bit);
   }
+  removeUnmet(offered);
+}
+
+/** Removes features whose dependencies are not there. */
+function removeUnmet(offered: Features): void {
   // What is needed may itself go for want of something: chains are two long.
   for (let pass = 0; pass < 2; pass++) {
     for (const row of FEATURES) if (!hasNeeds(offered, row)) offered.remove(row.bit);
@@ -140,6 +145,56 @@ function hasNeeds(features: Features, { needs, needsAny }: Row): boolean {
     (needs?.every((other) => features.has(other)) ?? true) &&
     (needsAny?.some((other) => features.has(other)) ?? true)
   );
+}
+
+/** Features that are done where packets are: in the rings and in their headers. */
+export const DATA_PATH: readonly number[] = [
+  F_CSUM,
+  F_GUEST_CSUM,
+  F_GSO,
+  F_GUEST_TSO4,
+  F_GUEST_TSO6,
+  F_GUEST_ECN,
+  F_GUEST_UFO,
+  F_GUEST_USO4,
+  F_GUEST_USO6,
+  F_HOST_TSO4,
+  F_HOST_TSO6,
+  F_HOST_ECN,
+  F_HOST_UFO,
+  F_HOST_USO,
+  F_MRG_RXBUF,
+  F_ANY_LAYOUT,
+  F_INDIRECT_DESC,
+  F_EVENT_IDX,
+  F_VERSION_1,
+  F_RING_PACKED,
+  F_IN_ORDER,
+];
+
+/** Features of registers, configuration and commands that mean nothing to whoever serves the data queues. */
+const KEPT: readonly number[] = [
+  F_MAC,
+  F_MTU,
+  F_STATUS,
+  F_CTRL_VQ,
+  F_CTRL_RX,
+  F_CTRL_VLAN,
+  F_CTRL_RX_EXTRA,
+  F_GUEST_ANNOUNCE,
+  F_MQ,
+  F_CTRL_MAC_ADDR,
+  F_STANDBY,
+  F_SPEED_DUPLEX,
+];
+
+/** Cuts an offer to what is possible while another program, which can do `served`, has the data queues. */
+export function limitToServer(offered: Features, served: Features): void {
+  for (let bit = 0; bit < 64; bit++) {
+    const isPossible = KEPT.includes(bit) || (DATA_PATH.includes(bit) && served.has(bit));
+    if (!isPossible) offered.remove(bit);
+  }
+  removeUnmet(offered);
 }
 
 /** Whether accepted features hold their dependencies. */

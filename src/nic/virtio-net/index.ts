@@ -11,13 +11,18 @@
  * spreads what it receives.
  *
  * Left out: RSC, tunnels, header split, per-queue coalescing and flow filters, none of which is offered.
+ * With a queue server (`site.server`) the pairs' queues are handed over (../../virtio/hand-over.ts): what follows from rings is then the server's, and the device keeps registers, configuration
+ * and the control queue. What filters would keep out comes in: the virtio specification lets a device filter as well as it can.
+ *
  */
 
 import type { VirtioNetFeature } from '../../config/devices/virtio-net.ts';
 import { LENGTH, OFFSET, TOTAL } from '../../core/pool.ts';
+import { UnsupportedError } from '../../core/errors.ts';
 import { ACCEPT_ALL, type Client, Port } from '../../core/port.ts';
 import { F_IN_ORDER, F_VERSION_1, Features } from '../../virtio/features.ts';
 import { VirtioPci } from '../../virtio/pci.ts';
+import type { QueueServer, QueueSource } from '../../virtio/hand-over.ts';
 import type { VirtQueue } from '../../virtio/queue.ts';
 import type { Nic, NicSite } from '../nic.ts';
 import {
@@ -35,6 +40,7 @@ import {
   acceptsOf,
   F_CTRL_MAC_ADDR,
   F_CTRL_VLAN,
+  DATA_PATH,
   F_CTRL_VQ,
   F_GUEST_ANNOUNCE,
   F_HASH_REPORT,
@@ -49,6 +55,7 @@ import {
   hostOffloadsOf,
   offerFeatures,
 } from './features.ts';
+  limitToServer,
 import { Modes } from './modes.ts';
 import type { NetContext } from './net.ts';
 import { DROPPED, REFUSED, Receiver } from './rx.ts';
@@ -157,13 +164,18 @@ export class VirtioNet extends VirtioPci implements Nic {
   #peerAccepts = ACCEPT_ALL;
   #linkUp = false;
   #announce = false;
+  readonly #server: QueueServer | null;
+  readonly #source: QueueSource;
+  /** Resets so far. */
+  #epoch = 0;
   #hashing = false;
   #onRxFilterChanged: (() => void) | null = null;
 
   constructor(site: NicSite, options: VirtioNetOptions) {
     const portCount = options.ports ?? 1;
     const isMulti = options.features.has('mq') || options.features.has('rss');
-    const pairs = isMulti ? Math.max(options.queuePairs ?? portCount, 1) : 1;
+    const wantedPairs = isMulti ? Math.max(options.queuePairs ?? portCount, 1) : 1;
+    const pairs = Math.min(wantedPairs, site.server?.pairs ?? wantedPairs);
     super(site.host, {
       deviceType: DEVICE_TYPE,
       classCode: ETHERNET_CLASS,
@@ -305,12 +317,12 @@ export class VirtioNet extends VirtioPci implements Nic {
 
   protected override queueOpened(index: number, queue: VirtQueue): void {
     if (index === this.#controlIndex) {
-      if (this.accepted.has(F_CTRL_VQ)) this.#control.open(queue);
+      if (this.accepted.has(F_CTRL_VQ)) this.#control.open(this.#checked(index, queue));
     } else if (index % 2 === 0) {
-      this.#rx[index >> 1].open(queue);
+      this.#rx[index >> 1].open(this.#checked(index, queue));
       if (this.live) this.#tellReady();
     } else {
-      this.#tx[index >> 1].open(queue);
+      this.#tx[index >> 1].open(this.#checked(index, queue));
       if (this.live) this.#tx[index >> 1].run();
     }
   }
@@ -330,6 +342,8 @@ export class VirtioNet extends VirtioPci implements Nic {
   }
 
   protected override liveChanged(live: boolean): void {
+    if (this.#server === null) return;
+    limitToServer(this.offered, this.#server.features);
     this.#net.live = live;
     this.#tellReady();
     if (!live) return;
@@ -380,6 +394,10 @@ export class VirtioNet extends VirtioPci implements Nic {
   /** Asks the driver to tell the network where it is (announce_self, or after it has moved). False: it cannot. */
   announce(): boolean {
     if (!this.live || !this.accepted.has(F_GUEST_ANNOUNCE)) return false;
+    if (this.#isHanded(index)) {
+      this.#server?.update();
+      return;
+    }
     this.#announce = true;
     this.configChanged();
     return true;
@@ -400,6 +418,10 @@ export class VirtioNet extends VirtioPci implements Nic {
     }
   }
 
+    if (this.#isHanded(index)) {
+      this.#server?.update();
+      return;
+    }
   // Receiving.
 
   #steeringChanged(): void {
@@ -408,6 +430,10 @@ export class VirtioNet extends VirtioPci implements Nic {
     const learns = steering.pairs > 1 && !steering.rss && this.ports.length === 1;
     for (const [pair, tx] of this.#tx.entries()) {
       tx.observe = learns ? (frame) => steering.learn(this.#net.pool, frame, pair) : null;
+    if (this.#isHanded(index)) {
+      this.#server?.kick(index);
+      return;
+    }
     }
     this.#tellReady();
   }
@@ -415,6 +441,7 @@ export class VirtioNet extends VirtioPci implements Nic {
   #receive(index: number, frames: Int32Array, from: number, to: number): number {
     const { pool, filter, stats } = this.#net;
     const t = pool.table;
+    this.#server?.update();
     const steering = this.#steering;
     const spreads = steering.rss || steering.pairs > 1;
     const ownPair = this.ports.length > 1 && !steering.rss;
@@ -433,7 +460,9 @@ export class VirtioNet extends VirtioPci implements Nic {
       if (!this.live) {
         stats.rxDropDisabled += to - i;
         pool.releaseAll(frames, i, to);
+    this.#epoch++;
         i = to;
+    this.#server?.update();
         break;
       }
       const verdict = filter.decide(pool.bytes, t[frame + OFFSET], t[frame + LENGTH]);
@@ -450,6 +479,7 @@ export class VirtioNet extends VirtioPci implements Nic {
           rx = this.#rx[pair];
         }
       }
+    this.#server?.detach(this.#source);
       if (!rx.isOpen) {
         stats.rxDropDisabled++;
         pool.release(frame);
@@ -458,6 +488,7 @@ export class VirtioNet extends VirtioPci implements Nic {
       if (this.#net.hashReport) {
         rx.hash = steering.value;
         rx.hashType = steering.report;
+    this.#server?.update();
       }
       const result = rx.store(frame);
       if (result === REFUSED) {
@@ -493,6 +524,7 @@ export class VirtioNet extends VirtioPci implements Nic {
     return this.#onRxFilterChanged;
   }
 
+    this.#server?.update();
   set onRxFilterChanged(listener: (() => void) | null) {
     this.#onRxFilterChanged = listener;
     this.#modes.filter.onChanged = listener;
@@ -603,3 +635,7 @@ export class VirtioNet extends VirtioPci implements Nic {
     this.announce();
   }
 }
+    if (this.servedOutside)
+      throw new UnsupportedError(
+        'another program serves the queues: their state can be saved while the network stands still',
+      );
