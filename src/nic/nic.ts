@@ -1,9 +1,9 @@
 /** What every NIC model is to those who hold it: a PCI function with ports, a filter that can be asked, counters, and a state that can be saved. */
 
-import type { Logger } from '../core/log.ts';
 import type { LinkContext, Port } from '../core/port.ts';
 import type { DeviceHost } from '../pci/device-host.ts';
 import type { PciFunction } from '../pci/pci-function.ts';
+import type { QueueServer } from '../virtio/hand-over.ts';
 import type { RxFilterInfo } from './rx-filter.ts';
 
 export interface Nic extends PciFunction {
@@ -30,4 +30,6 @@ export interface NicSite {
   readonly name: string;
   /** Queues of the netdev that it will be plugged into; absent: 1. */
   readonly queues?: number;
+  /** Whoever serves the NIC's queues in place of the NIC; only a virtio device can have one. Absent: the NIC itself. */
+  readonly server?: QueueServer;
 }

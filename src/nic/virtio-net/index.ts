@@ -10,20 +10,20 @@
  * A pair's queues are served by port n modulo the number of ports: a multiqueue tap has a port for each pair, everything else has one, and then the device
  * spreads what it receives.
  *
- * Left out: RSC, tunnels, header split, per-queue coalescing and flow filters, none of which is offered.
  * With a queue server (`site.server`) the pairs' queues are handed over (../../virtio/hand-over.ts): what follows from rings is then the server's, and the device keeps registers, configuration
  * and the control queue. What filters would keep out comes in: the virtio specification lets a device filter as well as it can.
  *
+ * Left out: RSC, tunnels, header split, per-queue coalescing and flow filters, none of which is offered.
  */
 
 import type { VirtioNetFeature } from '../../config/devices/virtio-net.ts';
-import { LENGTH, OFFSET, TOTAL } from '../../core/pool.ts';
 import { UnsupportedError } from '../../core/errors.ts';
+import { LENGTH, OFFSET, TOTAL } from '../../core/pool.ts';
 import { ACCEPT_ALL, type Client, Port } from '../../core/port.ts';
 import { F_IN_ORDER, F_VERSION_1, Features } from '../../virtio/features.ts';
-import { VirtioPci } from '../../virtio/pci.ts';
 import type { QueueServer, QueueSource } from '../../virtio/hand-over.ts';
-import type { VirtQueue } from '../../virtio/queue.ts';
+import { VirtioPci } from '../../virtio/pci.ts';
+import type { QueuePosition, VirtQueue } from '../../virtio/queue.ts';
 import type { Nic, NicSite } from '../nic.ts';
 import {
   RX_ACCEPT_INEXACT,
@@ -38,9 +38,9 @@ import { Coalescer } from './coalesce.ts';
 import { ControlQueue } from './control.ts';
 import {
   acceptsOf,
+  DATA_PATH,
   F_CTRL_MAC_ADDR,
   F_CTRL_VLAN,
-  DATA_PATH,
   F_CTRL_VQ,
   F_GUEST_ANNOUNCE,
   F_HASH_REPORT,
@@ -53,9 +53,9 @@ import {
   GUEST_OFFLOAD_BITS,
   headerBytes,
   hostOffloadsOf,
+  limitToServer,
   offerFeatures,
 } from './features.ts';
-  limitToServer,
 import { Modes } from './modes.ts';
 import type { NetContext } from './net.ts';
 import { DROPPED, REFUSED, Receiver } from './rx.ts';
@@ -149,6 +149,10 @@ export class VirtioNet extends VirtioPci implements Nic {
 
   readonly #options: VirtioNetOptions;
   readonly #pairsMax: number;
+  readonly #server: QueueServer | null;
+  readonly #source: QueueSource;
+  /** Resets so far. */
+  #epoch = 0;
   readonly #net: NetContext;
   readonly #modes = new Modes();
   readonly #steering = new Steering();
@@ -164,10 +168,6 @@ export class VirtioNet extends VirtioPci implements Nic {
   #peerAccepts = ACCEPT_ALL;
   #linkUp = false;
   #announce = false;
-  readonly #server: QueueServer | null;
-  readonly #source: QueueSource;
-  /** Resets so far. */
-  #epoch = 0;
   #hashing = false;
   #onRxFilterChanged: (() => void) | null = null;
 
@@ -188,6 +188,8 @@ export class VirtioNet extends VirtioPci implements Nic {
     this.mac = options.mac.slice();
     this.#options = options;
     this.#pairsMax = pairs;
+    this.#server = site.server ?? null;
+    this.#source = this.#handOver(site);
     this.#net = {
       memory: this.memory,
       pool: site.link.pool,
@@ -256,6 +258,62 @@ export class VirtioNet extends VirtioPci implements Nic {
     this.ports = this.#ends.map((end) => end.port);
     for (const [pair, tx] of this.#tx.entries()) tx.port = this.ports[pair % this.ports.length];
     this.resetModel();
+    this.#server?.attach(this.#source);
+  }
+
+  /** What a queue server sees of the device. */
+  #handOver({ name, host }: NicSite): QueueSource {
+    const device = this;
+    return {
+      name,
+      host,
+      accepted: this.accepted,
+      get needed() {
+        const needed = new Features(DATA_PATH);
+        needed.mask(device.accepted);
+        return needed;
+      },
+      queueCount: 2 * this.#pairsMax,
+      get wanted() {
+        return device.live && device.#linkUp;
+      },
+      get epoch() {
+        return device.#epoch;
+      },
+      get pairsInUse() {
+        return device.#steering.pairs;
+      },
+      get ipMtuBytes() {
+        return device.accepted.has(F_MTU) ? (device.#options.hostMtuBytes ?? 0) : 0;
+      },
+      queueAt: (index) => (this.#isHanded(index) ? (this.slots[index].queue ?? null) : null),
+      stoppedAt: (index, queue, position) => this.#stoppedAt(index, queue, position),
+      interrupt: (index) => this.queueInterrupt(index),
+      broken: () => this.needsReset(),
+    };
+  }
+
+  /** Whether the queue is somebody else's to serve. */
+  #isHanded(index: number): boolean {
+    return this.#server !== null && index !== this.#controlIndex && index < 2 * this.#pairsMax;
+  }
+
+  #stoppedAt(index: number, queue: VirtQueue, position: QueuePosition): void {
+    if (this.slots[index].queue === queue) this.moveQueue(index, position);
+  }
+
+  protected override get resetting(): boolean {
+    return this.#server?.busy ?? false;
+  }
+
+  /** The queues are handed over, and whoever has them serves them now. */
+  get servedOutside(): boolean {
+    return this.#server?.started ?? false;
+  }
+
+  override writeBar(bar: number, offset: number, size: number, value: number): void {
+    if (this.#strict !== null) this.#strict.write(bar, offset, size, value);
+    super.writeBar(bar, offset, size, value);
   }
 
   // Features.
@@ -266,6 +324,8 @@ export class VirtioNet extends VirtioPci implements Nic {
     if (this.#pairsMax === 1) this.offered.remove(F_MQ);
     if (hostMtuBytes !== undefined) this.offered.add(F_MTU);
     if (speedMbps !== undefined || duplex !== undefined) this.offered.add(F_SPEED_DUPLEX);
+    if (this.#server === null) return;
+    limitToServer(this.offered, this.#server.features);
   }
 
   protected override featuresFit(accepted: Features): boolean {
@@ -316,18 +376,26 @@ export class VirtioNet extends VirtioPci implements Nic {
   }
 
   protected override queueOpened(index: number, queue: VirtQueue): void {
+    if (this.#isHanded(index)) {
+      this.#server?.update();
+      return;
+    }
     if (index === this.#controlIndex) {
-      if (this.accepted.has(F_CTRL_VQ)) this.#control.open(this.#checked(index, queue));
+      if (this.accepted.has(F_CTRL_VQ)) this.#control.open(queue);
     } else if (index % 2 === 0) {
-      this.#rx[index >> 1].open(this.#checked(index, queue));
+      this.#rx[index >> 1].open(queue);
       if (this.live) this.#tellReady();
     } else {
-      this.#tx[index >> 1].open(this.#checked(index, queue));
+      this.#tx[index >> 1].open(queue);
       if (this.live) this.#tx[index >> 1].run();
     }
   }
 
   protected override queueClosed(index: number): void {
+    if (this.#isHanded(index)) {
+      this.#server?.update();
+      return;
+    }
     if (index === this.#controlIndex) this.#control.stop();
     else if (index % 2 === 0) this.#rx[index >> 1].stop();
     else this.#tx[index >> 1].stop();
@@ -336,15 +404,18 @@ export class VirtioNet extends VirtioPci implements Nic {
   }
 
   protected override kicked(index: number): void {
+    if (this.#isHanded(index)) {
+      this.#server?.kick(index);
+      return;
+    }
     if (index === this.#controlIndex) this.#control.run();
     else if (index % 2 === 0) this.#tellReady();
     else this.#tx[index >> 1].run();
   }
 
   protected override liveChanged(live: boolean): void {
-    if (this.#server === null) return;
-    limitToServer(this.offered, this.#server.features);
     this.#net.live = live;
+    this.#server?.update();
     this.#tellReady();
     if (!live) return;
     for (const tx of this.#tx) tx.run();
@@ -363,7 +434,9 @@ export class VirtioNet extends VirtioPci implements Nic {
     this.#modes.reset(this.mac);
     this.#steering.reset();
     this.#announce = false;
+    this.#epoch++;
     this.featuresSettled();
+    this.#server?.update();
   }
 
   /** Queue pairs that a driver may use. */
@@ -380,6 +453,7 @@ export class VirtioNet extends VirtioPci implements Nic {
   close(): void {
     for (const port of this.ports) port.disconnect();
     this.reset();
+    this.#server?.detach(this.#source);
     for (const tx of this.#tx) tx.close();
   }
 
@@ -388,16 +462,13 @@ export class VirtioNet extends VirtioPci implements Nic {
   #linkChanged(index: number, up: boolean): void {
     if (index !== 0 || up === this.#linkUp) return;
     this.#linkUp = up;
+    this.#server?.update();
     this.configChanged();
   }
 
   /** Asks the driver to tell the network where it is (announce_self, or after it has moved). False: it cannot. */
   announce(): boolean {
     if (!this.live || !this.accepted.has(F_GUEST_ANNOUNCE)) return false;
-    if (this.#isHanded(index)) {
-      this.#server?.update();
-      return;
-    }
     this.#announce = true;
     this.configChanged();
     return true;
@@ -418,10 +489,6 @@ export class VirtioNet extends VirtioPci implements Nic {
     }
   }
 
-    if (this.#isHanded(index)) {
-      this.#server?.update();
-      return;
-    }
   // Receiving.
 
   #steeringChanged(): void {
@@ -430,18 +497,14 @@ export class VirtioNet extends VirtioPci implements Nic {
     const learns = steering.pairs > 1 && !steering.rss && this.ports.length === 1;
     for (const [pair, tx] of this.#tx.entries()) {
       tx.observe = learns ? (frame) => steering.learn(this.#net.pool, frame, pair) : null;
-    if (this.#isHanded(index)) {
-      this.#server?.kick(index);
-      return;
     }
-    }
+    this.#server?.update();
     this.#tellReady();
   }
 
   #receive(index: number, frames: Int32Array, from: number, to: number): number {
     const { pool, filter, stats } = this.#net;
     const t = pool.table;
-    this.#server?.update();
     const steering = this.#steering;
     const spreads = steering.rss || steering.pairs > 1;
     const ownPair = this.ports.length > 1 && !steering.rss;
@@ -460,9 +523,7 @@ export class VirtioNet extends VirtioPci implements Nic {
       if (!this.live) {
         stats.rxDropDisabled += to - i;
         pool.releaseAll(frames, i, to);
-    this.#epoch++;
         i = to;
-    this.#server?.update();
         break;
       }
       const verdict = filter.decide(pool.bytes, t[frame + OFFSET], t[frame + LENGTH]);
@@ -479,7 +540,6 @@ export class VirtioNet extends VirtioPci implements Nic {
           rx = this.#rx[pair];
         }
       }
-    this.#server?.detach(this.#source);
       if (!rx.isOpen) {
         stats.rxDropDisabled++;
         pool.release(frame);
@@ -488,7 +548,6 @@ export class VirtioNet extends VirtioPci implements Nic {
       if (this.#net.hashReport) {
         rx.hash = steering.value;
         rx.hashType = steering.report;
-    this.#server?.update();
       }
       const result = rx.store(frame);
       if (result === REFUSED) {
@@ -524,7 +583,6 @@ export class VirtioNet extends VirtioPci implements Nic {
     return this.#onRxFilterChanged;
   }
 
-    this.#server?.update();
   set onRxFilterChanged(listener: (() => void) | null) {
     this.#onRxFilterChanged = listener;
     this.#modes.filter.onChanged = listener;
@@ -577,6 +635,11 @@ export class VirtioNet extends VirtioPci implements Nic {
   // Save and restore.
 
   saveState(): VirtioNetState {
+    if (this.servedOutside) {
+      throw new UnsupportedError(
+        'another program serves the queues: their state can be saved while the network stands still',
+      );
+    }
     for (const rx of this.#rx) rx.giveBack();
     return {
       model: 'virtio-net',
@@ -635,7 +698,3 @@ export class VirtioNet extends VirtioPci implements Nic {
     this.announce();
   }
 }
-    if (this.servedOutside)
-      throw new UnsupportedError(
-        'another program serves the queues: their state can be saved while the network stands still',
-      );
