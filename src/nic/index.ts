@@ -16,8 +16,9 @@ type MakeNic<K extends NicModelName> = (
 export type NicTable = { readonly [K in NicModelName]?: MakeNic<K> };
 
 export const nics: NicTable = {
-  e1000: (site, mac, { initVet, mitigation }) => new E1000(site, { mac, initVet, mitigation }),
-  rtl8139: (site, mac, { chip }) => new Rtl8139(site, { mac, chip }),
+  e1000: (site, mac, { initVet, mitigation, strict }) =>
+    new E1000(site, { mac, initVet, mitigation, strict }),
+  rtl8139: (site, mac, { chip, strict }) => new Rtl8139(site, { mac, chip, strict }),
   'virtio-net': (site, mac, config) => new VirtioNet(site, { ...config, mac, ports: site.queues ?? 1 }),
 };
 
@@ -27,8 +28,6 @@ export function createNic(table: NicTable, config: DeviceConfig, site: NicSite, 
   const make = table[config.model] as MakeNic<NicModelName> | undefined;
   if (make === undefined)
     throw new UnsupportedError(`NIC model '${config.model}' is not available in this build of netemu`);
-  if (config.strict)
-    throw new UnsupportedError(`strict=on is not available for '${config.model}' in this build of netemu`);
   return make(site, mac, config);
 }
 

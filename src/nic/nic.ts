@@ -1,9 +1,11 @@
 /** What every NIC model is to those who hold it: a PCI function with ports, a filter that can be asked, counters, and a state that can be saved. */
 
+import type { Logger } from '../core/log.ts';
 import type { LinkContext, Port } from '../core/port.ts';
 import type { DeviceHost } from '../pci/device-host.ts';
 import type { PciFunction } from '../pci/pci-function.ts';
 import type { QueueServer } from '../virtio/hand-over.ts';
+import type { DriverReport } from './driver-report.ts';
 import type { RxFilterInfo } from './rx-filter.ts';
 
 export interface Nic extends PciFunction {
@@ -13,6 +15,8 @@ export interface Nic extends PciFunction {
   /** The address it was configured with; the guest may use another one (see `queryRxFilter`). */
   readonly mac: Uint8Array;
   readonly stats: object;
+  /** What the driver did against the manual; null without `strict=on`. */
+  readonly driverReport: DriverReport | null;
   queryRxFilter(name: string): RxFilterInfo;
   /** Called when the filter changes, once until the next query. */
   onRxFilterChanged: (() => void) | null;
@@ -30,6 +34,8 @@ export interface NicSite {
   readonly name: string;
   /** Queues of the netdev that it will be plugged into; absent: 1. */
   readonly queues?: number;
+  /** Where `strict=on` tells of a driver's faults; absent: they are only counted. */
+  readonly log?: Logger;
   /** Whoever serves the NIC's queues in place of the NIC; only a virtio device can have one. Absent: the NIC itself. */
   readonly server?: QueueServer;
 }

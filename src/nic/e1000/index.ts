@@ -6,6 +6,7 @@
  *   eeprom.ts     MAC address and identifiers         rx.ts                 receive ring, VLAN strip, checksum results
  *   phy.ts        MDIO registers and the link         interrupts.ts         causes, masks, moderation
  *   stats.ts      counters, the chip's and ours       state.ts              save and restore
+ *                                                     strict.ts             what a driver does against the manual
  *
  * This file ties them together: it answers register reads and writes, owns the port, and turns RCTL, RAL/RAH, MTA and VFTA into the shared
  * receive filter. BAR 0 is 128 KiB of registers, BAR 1 the I/O window (IOADDR, IODATA).
@@ -16,6 +17,7 @@
 import { type Client, Port } from '../../core/port.ts';
 import type { GuestMemory } from '../../pci/guest-memory.ts';
 import { PciFunction } from '../../pci/pci-function.ts';
+import { DriverReport } from '../driver-report.ts';
 import type { Nic, NicSite } from '../nic.ts';
 import { RxFilter, type RxFilterInfo } from '../rx-filter.ts';
 import type { Chip } from './chip.ts';
@@ -90,6 +92,7 @@ import {
 import { Receiver } from './rx.ts';
 import { type E1000State, parseState } from './state.ts';
 import { E1000Stats, HardwareStats } from './stats.ts';
+import { E1000_RULES, E1000Strict } from './strict.ts';
 import { Transmitter } from './tx.ts';
 
 export interface E1000Options {
@@ -99,6 +102,8 @@ export interface E1000Options {
   readonly initVet?: boolean;
   /** Interrupts are delayed as ITR, RDTR, RADV, TIDV and TADV say; default true. */
   readonly mitigation?: boolean;
+  /** Report what the driver does against the manual; default false. */
+  readonly strict?: boolean;
 }
 
 const IDENTITY = {
@@ -129,7 +134,9 @@ export class E1000 extends PciFunction implements Nic, Client {
   readonly port: Port;
   readonly ports: readonly Port[];
   readonly mac: Uint8Array;
+  readonly driverReport: DriverReport | null;
 
+  readonly #strict: E1000Strict | null;
   readonly #regs = new Int32Array(WORDS);
   readonly #filter: RxFilter;
   readonly #interrupts: Interrupts;
@@ -147,6 +154,12 @@ export class E1000 extends PciFunction implements Nic, Client {
     super(site.host, IDENTITY);
     this.mac = options.mac.slice();
     this.#initVet = options.initVet ?? true;
+    const report = options.strict === true ? new DriverReport(site.name, E1000_RULES, site.log) : null;
+    this.driverReport = report;
+    this.#strict =
+      report === null
+        ? null
+        : new E1000Strict(this.#regs, site.host.memory as GuestMemory, report, () => this.dmaEnabled);
     this.addBar(REGISTER_BAR, 'memory32', REGISTER_BAR_BYTES);
     this.addBar(IO_BAR, 'io', IO_BAR_BYTES);
     this.addPowerManagement(POWER_CAPABILITY);
@@ -224,6 +237,7 @@ export class E1000 extends PciFunction implements Nic, Client {
     this.#controlWritten();
     this.#tx.reset();
     this.#rx.reset();
+    this.#strict?.reset();
     this.#linkResolved();
   }
 
@@ -292,6 +306,7 @@ export class E1000 extends PciFunction implements Nic, Client {
   /** Registers are 32 bits wide (manual, section 13.1): a narrower write keeps the other lanes as they are stored, without a read's side effects. */
   protected override writeNarrow(bar: number, offset: number, size: number, value: number): void {
     this.stats.oddAccess++;
+    this.#strict?.narrow(offset);
     const aligned = offset & ~3;
     const shift = 8 * (offset & 3);
     const mask = (2 ** (8 * size) - 1) << shift;
@@ -332,6 +347,7 @@ export class E1000 extends PciFunction implements Nic, Client {
     const target = REGISTER_MAP.target[offset >> 2];
     const word = target >> 2;
     const kind = REGISTER_MAP.kind[word];
+    if (this.#strict !== null) this.#strict.write(target, value);
     if (kind === KIND_NONE || kind === KIND_RO || kind === KIND_RC) return;
     const regs = this.#regs;
     const mask = REGISTER_MAP.writable[word];

@@ -7,6 +7,7 @@
  *   interrupts.ts  ISR, IMR, TCTR and TimerInt              tx-offload.ts  C+ checksums, large send, VLAN tag
  *   stats.ts       tally counters, and ours                 rx.ts          filter, room, refusal
  *   state.ts       save and restore                         rx-buffer.ts, rx-ring.ts  classic buffer, C+ ring
+ *   strict.ts      what a driver does against the datasheet
  *
  * This file ties them together: it answers register reads and writes, owns the port, and turns RCR, IDR and MAR into the shared receive
  * filter. BAR 0 (I/O) and BAR 1 (memory) are the same 256 bytes of registers of 1, 2 and 4 bytes; any access is one to each register that it
@@ -19,6 +20,7 @@ import { type Client, Port } from '../../core/port.ts';
 import { PCI_STATUS } from '../../pci/config-space.ts';
 import type { GuestMemory } from '../../pci/guest-memory.ts';
 import { PciFunction } from '../../pci/pci-function.ts';
+import { DriverReport } from '../driver-report.ts';
 import type { Nic, NicSite } from '../nic.ts';
 import { RxFilter, type RxFilterInfo } from '../rx-filter.ts';
 import type { Chip } from './chip.ts';
@@ -94,6 +96,7 @@ import {
 import { Receiver } from './rx.ts';
 import { parseState, type Rtl8139State } from './state.ts';
 import { Rtl8139Stats, Tally } from './stats.ts';
+import { RTL8139_RULES, Rtl8139Strict } from './strict.ts';
 import { FROM_HIGH, FROM_NORMAL, Transmitter } from './tx.ts';
 
 export interface Rtl8139Options {
@@ -101,6 +104,8 @@ export interface Rtl8139Options {
   readonly mac: Uint8Array;
   /** Default '8139c+'. */
   readonly chip?: '8139c+' | '8139c';
+  /** Report what the driver does against the datasheet; default false. */
+  readonly strict?: boolean;
 }
 
 const IDENTITY = {
@@ -154,7 +159,9 @@ export class Rtl8139 extends PciFunction implements Nic, Client {
   readonly port: Port;
   readonly ports: readonly Port[];
   readonly mac: Uint8Array;
+  readonly driverReport: DriverReport | null;
 
+  readonly #strict: Rtl8139Strict | null;
   readonly #chipName: '8139c+' | '8139c';
   readonly #map: RegisterMap;
   readonly #bytes = new Uint8Array(REGISTER_BYTES);
@@ -214,6 +221,9 @@ export class Rtl8139 extends PciFunction implements Nic, Client {
     this.#rx = new Receiver(chip);
     this.#tx = new Transmitter(chip, this.#rx);
     this.#phy = new Phy(loop, () => this.#linkResolved());
+    const report = options.strict === true ? new DriverReport(site.name, RTL8139_RULES, site.log) : null;
+    this.driverReport = report;
+    this.#strict = report === null ? null : new Rtl8139Strict(chip, this.#tx, this.#rx, report);
     this.port = new Port(site.name, 'nic', this, site.link);
     this.ports = [this.port];
     this.#rx.port = this.port;
@@ -224,6 +234,7 @@ export class Rtl8139 extends PciFunction implements Nic, Client {
   // Port client.
 
   receive(frames: Int32Array, from: number, to: number): number {
+    if (this.#strict !== null) this.#strict.receive();
     return this.#rx.receive(frames, from, to);
   }
 
@@ -256,6 +267,7 @@ export class Rtl8139 extends PciFunction implements Nic, Client {
     this.#filterWritten();
     this.#loopbackWritten();
     this.#rx.reset();
+    this.#strict?.reset();
     this.#linkResolved();
   }
 
@@ -383,6 +395,7 @@ export class Rtl8139 extends PciFunction implements Nic, Client {
 
   /** Writes the bytes `lanes` of one register. */
   #writeOne(register: number, value: number, lanes: number): void {
+    if (this.#strict !== null) this.#strict.write(register, value, lanes);
     // Doorbells and acknowledgements first: they are most writes.
     switch (register) {
       case TPPOLL:
@@ -397,7 +410,11 @@ export class Rtl8139 extends PciFunction implements Nic, Client {
         return;
     }
     const kind = this.#map.kind[register];
-    if (kind === KIND_RO || (kind === KIND_LOCKED && this.#mode !== EEM_CONFIG)) return;
+    if (kind === KIND_LOCKED && this.#mode !== EEM_CONFIG) {
+      this.#strict?.locked(register);
+      return;
+    }
+    if (kind === KIND_RO) return;
     // The tally dump has the places of TSD0 and TSD1, with bits of its own.
     const dump = register >= DTCCR && register < DTCCR + 8 && this.#plusActive;
     const mask = dump ? -1 : this.#map.writable[register];

@@ -282,6 +282,11 @@ export class Receiver {
     else if (verdict === RX_DROP_RUNT) stats.rxDropRunt++;
   }
 
+  /** The C+ descriptor that is filled next. */
+  get ringIndex(): number {
+    return this.#ring.index;
+  }
+
   // Save and restore.
 
   save(): number {

@@ -76,6 +76,11 @@ export class TxRing {
     this.#base = (words[at + 1] >>> 0) * 2 ** 32 + ((words[at] & ~(DESCRIPTOR_BYTES - 1)) >>> 0);
   }
 
+  /** The descriptor that is fetched next. */
+  get index(): number {
+    return this.#index;
+  }
+
   /** Forgets what was fetched; the ring is walked on from where the oldest unsent frame began. `waiting` as in `save`. */
   abandon(waiting = -1): void {
     if (waiting >= 0) this.#index = waiting;

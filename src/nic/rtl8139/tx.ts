@@ -157,6 +157,11 @@ export class Transmitter implements Lender {
     return list;
   }
 
+  /** The C+ descriptor that is fetched next, of the normal or the high priority ring. */
+  ringIndex(source: number): number {
+    return this.#rings[source].index;
+  }
+
   get plus(): boolean {
     return (this.chip.bytes[CPCR] & CPCR_TX) !== 0;
   }

@@ -5,6 +5,7 @@
  *   features.ts     what is offered, what is required, what follows          control.ts     the driver's commands
  *   modes.ts        receive modes, MAC and VLAN tables                       steering.ts    multiqueue, RSS, hashes
  *   coalesce.ts     delayed notifications                                    state.ts       save and restore
+ *   strict.ts       what a driver does against the specification
  *
  * Queue 2n receives and 2n+1 transmits for pair n; the control queue follows the last pair that the driver may use: it is queue 2 until MQ or RSS was negotiated.
  * A pair's queues are served by port n modulo the number of ports: a multiqueue tap has a port for each pair, everything else has one, and then the device
@@ -24,6 +25,7 @@ import { F_IN_ORDER, F_VERSION_1, Features } from '../../virtio/features.ts';
 import type { QueueServer, QueueSource } from '../../virtio/hand-over.ts';
 import { VirtioPci } from '../../virtio/pci.ts';
 import type { QueuePosition, VirtQueue } from '../../virtio/queue.ts';
+import { DriverReport } from '../driver-report.ts';
 import type { Nic, NicSite } from '../nic.ts';
 import {
   RX_ACCEPT_INEXACT,
@@ -62,6 +64,15 @@ import { DROPPED, REFUSED, Receiver } from './rx.ts';
 import { parseState, type VirtioNetState } from './state.ts';
 import { VirtioNetStats } from './stats.ts';
 import { HASH_TYPES, RSS_KEY_MAX_BYTES, RSS_TABLE_MAX, Steering } from './steering.ts';
+import {
+  CheckedQueue,
+  QUEUE_CONTROL,
+  QUEUE_RX,
+  QUEUE_TX,
+  StrictTransport,
+  VIRTIO_NET_RULES,
+  type VirtioNetReport,
+} from './strict.ts';
 import { Transmitter } from './tx.ts';
 
 export interface VirtioNetOptions {
@@ -83,6 +94,8 @@ export interface VirtioNetOptions {
   readonly hostMtuBytes?: number | undefined;
   readonly speedMbps?: number | undefined;
   readonly duplex?: 'half' | 'full' | undefined;
+  /** Report what the driver does against the specification; default false. */
+  readonly strict?: boolean;
 }
 
 const DEVICE_TYPE = 1;
@@ -146,7 +159,9 @@ export class VirtioNet extends VirtioPci implements Nic {
   protected override readonly transport = this.stats;
   readonly ports: readonly Port[];
   readonly mac: Uint8Array;
+  readonly driverReport: VirtioNetReport | null;
 
+  readonly #strict: StrictTransport | null;
   readonly #options: VirtioNetOptions;
   readonly #pairsMax: number;
   readonly #server: QueueServer | null;
@@ -188,6 +203,9 @@ export class VirtioNet extends VirtioPci implements Nic {
     this.mac = options.mac.slice();
     this.#options = options;
     this.#pairsMax = pairs;
+    const report = options.strict === true ? new DriverReport(site.name, VIRTIO_NET_RULES, site.log) : null;
+    this.driverReport = report;
+    this.#strict = report === null ? null : new StrictTransport(this, report);
     this.#server = site.server ?? null;
     this.#source = this.#handOver(site);
     this.#net = {
@@ -381,14 +399,22 @@ export class VirtioNet extends VirtioPci implements Nic {
       return;
     }
     if (index === this.#controlIndex) {
-      if (this.accepted.has(F_CTRL_VQ)) this.#control.open(queue);
+      if (this.accepted.has(F_CTRL_VQ)) this.#control.open(this.#checked(index, queue));
     } else if (index % 2 === 0) {
-      this.#rx[index >> 1].open(queue);
+      this.#rx[index >> 1].open(this.#checked(index, queue));
       if (this.live) this.#tellReady();
     } else {
-      this.#tx[index >> 1].open(queue);
+      this.#tx[index >> 1].open(this.#checked(index, queue));
       if (this.live) this.#tx[index >> 1].run();
     }
+  }
+
+  /** The queue, with a checker in front of it where the driver's faults are to be told. */
+  #checked(index: number, queue: VirtQueue): VirtQueue {
+    const report = this.driverReport;
+    if (report === null) return queue;
+    const kind = index === this.#controlIndex ? QUEUE_CONTROL : index % 2 === 0 ? QUEUE_RX : QUEUE_TX;
+    return new CheckedQueue(queue, kind, this.#net, this.accepted, report);
   }
 
   protected override queueClosed(index: number): void {
