@@ -153,7 +153,7 @@ async function vde(): Promise<void> {
         {
           ports: [`serve:${join(folder, 'a')}`, '0', `serve:${join(folder, 'b')}`, '0'],
           frameBytes,
-          windowFrames: 192,
+          windowFrames: frameBytes > 1000 ? 64 : 192,
           grouping: false,
           within,
         },
