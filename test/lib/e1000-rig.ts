@@ -1,5 +1,6 @@
 /** An e1000 on a test machine with its driver's half, and a raw way to its registers and rings for tests that misbehave. */
 import { expect } from 'vitest';
+import { type Logger, silentLogger } from '../../src/core/log.ts';
 import { ACCEPT_ALL } from '../../src/core/port.ts';
 import { PacketBatch } from '../../src/guest/driver/driver.ts';
 import { E1000Driver } from '../../src/guest/driver/e1000-driver.ts';
@@ -21,6 +22,9 @@ export interface RigOptions {
   multicast?: Uint8Array[];
   offloads?: boolean;
   ramAddress?: number;
+  /** The driver's faults are counted; default false. */
+  strict?: boolean;
+  log?: Logger;
   /** Poisoned slots and checks of every frame; default true. */
   debug?: boolean;
 }
@@ -45,8 +49,13 @@ export class E1000Rig {
       debug: options.debug ?? true,
     });
     this.nic = new E1000(
-      { host: this.machine, link: this.machine.link, name: 'e1000.0' },
-      { mac: MAC, mitigation: options.mitigation ?? true, initVet: options.initVet ?? true },
+      { host: this.machine, link: this.machine.link, name: 'e1000.0', log: options.log ?? silentLogger },
+      {
+        mac: MAC,
+        mitigation: options.mitigation ?? true,
+        initVet: options.initVet ?? true,
+        strict: options.strict ?? false,
+      },
     );
     this.machine.plug(this.nic.port);
     this.driver = this.newDriver();

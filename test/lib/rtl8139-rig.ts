@@ -1,5 +1,6 @@
 /** An rtl8139 on a test machine with its driver's half, and a raw way to its registers and rings for tests that misbehave. */
 import { expect } from 'vitest';
+import { type Logger, silentLogger } from '../../src/core/log.ts';
 import { ACCEPT_ALL } from '../../src/core/port.ts';
 import { PacketBatch } from '../../src/guest/driver/driver.ts';
 import { Rtl8139Driver } from '../../src/guest/driver/rtl8139-driver.ts';
@@ -21,6 +22,9 @@ export interface RigOptions {
   multicast?: Uint8Array[];
   offloads?: boolean;
   ramAddress?: number;
+  /** The driver's faults are counted; default false. */
+  strict?: boolean;
+  log?: Logger;
   /** The pool's checks; default true. */
   debug?: boolean;
 }
@@ -55,8 +59,13 @@ export class Rtl8139Rig {
 
   newNic(): Rtl8139 {
     return new Rtl8139(
-      { host: this.machine, link: this.machine.link, name: 'rtl8139.0' },
-      { mac: MAC, chip: this.#options.chip ?? '8139c+' },
+      {
+        host: this.machine,
+        link: this.machine.link,
+        name: 'rtl8139.0',
+        log: this.#options.log ?? silentLogger,
+      },
+      { mac: MAC, chip: this.#options.chip ?? '8139c+', strict: this.#options.strict ?? false },
     );
   }
 
