@@ -12,6 +12,8 @@ export interface Backend {
   readonly ports: readonly Port[];
   /** Counters as public number fields. */
   readonly stats: object;
+  /** Frames pass to the host and back with a virtio_net_hdr (a tap); absent: without. */
+  readonly vnetHeader?: boolean;
   /** What `info network` shows behind the type, such as `net=10.0.2.0,restrict=off`. */
   describe(): string;
   /** Lines an operator should read once it is open, such as the port that the host chose for a forward. */

@@ -36,6 +36,10 @@ export class TapBackend implements Backend {
     this.#onClose = onClose;
   }
 
+  get vnetHeader(): boolean {
+    return this.queues[0]!.info.vnetHeader;
+  }
+
   describe(): string {
     return this.#description;
   }

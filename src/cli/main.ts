@@ -19,6 +19,7 @@ import {
 import { SystemClock, VirtualClock } from '../core/clock.ts';
 import { HostIoError, OptionError, UnsupportedError } from '../core/errors.ts';
 import { openFileSink } from '../host-io/file-sink.ts';
+import { readWholeFile } from '../host-io/file-source.ts';
 import { loadHookModule } from '../host-io/hook-module.ts';
 import { createHostIo } from '../host-io/index.ts';
 import { Network } from '../network/network.ts';
@@ -82,6 +83,7 @@ async function run(declarations: readonly Declaration[]): Promise<number> {
     hostIo,
     epochMs,
     openFile: openFileSink,
+    readFile: readWholeFile,
     chardevs: nodeChardevs({
       input: process.stdin,
       output: process.stdout,

@@ -186,6 +186,8 @@ function checkObject(graph: Graph, object: ObjectConfig): void {
   for (const id of chardevs) {
     if (id !== undefined && !graph.chardevs.has(id)) throw new OptionError(`Device '${id}' not found`);
   }
+  if (object.type === 'colo-compare' && graph.objects.get(object.iothread)?.type !== 'iothread')
+    throw new OptionError(`Device '${object.iothread}' not found`);
 }
 
 function checkChardev(graph: Graph, chardev: ChardevReference): void {

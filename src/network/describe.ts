@@ -8,7 +8,7 @@ import { type Counters, readCounters } from '../core/stats.ts';
 import { formatMac } from './info.ts';
 import type { Network } from './network.ts';
 
-export type CountedKind = 'nic' | 'queue' | 'netdev' | 'hub-port' | 'filter' | 'chardev' | 'pool';
+export type CountedKind = 'nic' | 'queue' | 'netdev' | 'hub-port' | 'filter' | 'object' | 'chardev' | 'pool';
 
 /** One thing that counts. */
 export interface Counted {
@@ -41,6 +41,15 @@ export function* countedThings(network: Network): Generator<Counted> {
         counters: readCounters(filter.stats),
       };
     }
+  }
+  for (const { id, running, filter } of network.objects.values()) {
+    if (filter !== null) continue;
+    yield {
+      kind: 'object',
+      path: `/objects/${id}`,
+      labels: { id, type: running.type },
+      counters: readCounters(running.stats),
+    };
   }
   for (const { id, config, stats } of network.chardevs.all) {
     yield {
@@ -104,6 +113,9 @@ export function describeNetwork(network: Network): object {
       policy,
       ports: ports.map(({ port }) => port.name),
     })),
+    objects: [...network.objects.values()]
+      .filter(({ filter }) => filter === null)
+      .map(({ id, running }) => ({ id, type: running.type, counters: readCounters(running.stats) })),
     chardevs: network.chardevs.all.map((chardev) => ({
       id: chardev.id,
       type: chardev.config.type,

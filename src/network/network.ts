@@ -35,9 +35,9 @@ import { FramePool, type PoolOptions } from '../core/pool.ts';
 import { Port } from '../core/port.ts';
 import type { Handle, HostIo } from '../host-io/host-io.ts';
 import type { ByteSink } from '../link/filter/dump.ts';
-import { type Filter, FilterChain } from '../link/filter/filter.ts';
+import { type Filter, FilterChain, type RunningObject } from '../link/filter/filter.ts';
 import type { HookModule } from '../link/filter/hook.ts';
-import { createFilter, isFilter } from '../link/filter/index.ts';
+import { createFilter, createObject, type FilterConfig, isFilter } from '../link/filter/index.ts';
 import { Hub, type HubPort } from '../link/hub.ts';
 import { createNic, type NicTable } from '../nic/index.ts';
 import type { Nic } from '../nic/nic.ts';
@@ -64,6 +64,8 @@ export interface NetworkOptions {
   readonly epochMs?: number;
   /** Makes (or empties) a file for a capture; absent: captures to files are refused. */
   readonly openFile?: (path: string) => ByteSink;
+  /** Reads a file for a replay; absent: replays are refused. */
+  readonly readFile?: (path: string) => Uint8Array;
   /** Told of every event that a monitor would report. */
   readonly onEvent?: EmitEvent;
   /** Hands over a descriptor that a monitor client passed by name (getfd). */
@@ -94,7 +96,9 @@ export interface Device {
 export interface NetworkObject {
   readonly id: string;
   readonly config: ObjectConfig;
-  readonly filter: Filter;
+  readonly running: RunningObject;
+  /** `running` once more, where it is a filter on a netdev's link; else null. */
+  readonly filter: Filter | null;
 }
 
 export class Network {
@@ -111,6 +115,7 @@ export class Network {
   readonly #backends: BackendTable;
   readonly #epochMs: number;
   readonly #openFile: (path: string) => ByteSink;
+  readonly #readFile: (path: string) => Uint8Array;
   readonly #nics: NicTable;
   readonly #macs = new MacPool();
   /** Ids of netdevs whose backend is being opened. */
@@ -131,6 +136,11 @@ export class Network {
       options.openFile ??
       (() => {
         throw new UnsupportedError('there are no files here to write a capture to');
+      });
+    this.#readFile =
+      options.readFile ??
+      (() => {
+        throw new UnsupportedError('there are no files here to read a recording from');
       });
     const hostIo = options.hostIo ?? null;
     hostIo?.attachPool(this.pool);
@@ -284,7 +294,8 @@ export class Network {
     }
     this.netdevs.delete(id);
     for (const object of [...this.objects.values()]) {
-      if (netdev.chain.filters.includes(object.filter)) this.removeObject(object.id);
+      if (object.filter !== null && netdev.chain.filters.includes(object.filter))
+        this.removeObject(object.id);
     }
     for (const port of netdev.ports) port.disconnect();
     netdev.backend?.close();
@@ -311,7 +322,7 @@ export class Network {
       nic = createNic(
         this.#nics,
         config,
-        { host, link: this.context, name: id, queues: netdev?.ports.length ?? 1 },
+        { host, link: this.context, name: id, log: this.context.log, queues: netdev?.ports.length ?? 1 },
         mac,
       );
     } catch (error) {
@@ -376,20 +387,35 @@ export class Network {
     return this.makeObject(config, await this.#loadHook(config.module));
   }
 
-  /** Makes a filter from a checked config and puts it in its netdev's chain. Throws OptionError, HostIoError or UnsupportedError. */
+  /** Makes an object from a checked config; a filter goes into its netdev's chain. Throws OptionError, HostIoError or UnsupportedError. */
   makeObject(config: ObjectConfig, hookModule?: HookModule): NetworkObject {
-    if (this.objects.has(config.id)) {
-      throw new OptionError(`attempt to add duplicate property '${config.id}' to object (type 'container')`, {
+    const { id } = config;
+    if (this.objects.has(id)) {
+      throw new OptionError(`attempt to add duplicate property '${id}' to object (type 'container')`, {
         option: 'id',
       });
     }
-    if (!isFilter(config)) {
-      throw new UnsupportedError(`object type '${config.type}' is not available in this build of netemu`);
+    let filter: Filter | null = null;
+    let running: RunningObject;
+    if (isFilter(config)) {
+      filter = this.#makeFilter(config, hookModule);
+      running = filter;
+    } else {
+      if (config.type === 'colo-compare' && this.objects.get(config.iothread)?.config.type !== 'iothread') {
+        throw new OptionError(`Device '${config.iothread}' not found`, { qmpClass: 'DeviceNotFound' });
+      }
+      running = createObject(config, { ...this.context, chardev: (name) => this.chardevs.get(name) });
     }
-    const chain = this.netdevs.get(config.netdev)?.chain;
-    if (chain === undefined) throw filterNetdevNotFound();
-    if (this.netdevs.get(config.netdev)!.ports.length > 1)
-      throw new OptionError('multiqueue is not supported');
+    const object = { id, config, running, filter };
+    this.objects.set(id, object);
+    return object;
+  }
+
+  #makeFilter(config: FilterConfig, hookModule: HookModule | undefined): Filter {
+    const netdev = this.netdevs.get(config.netdev);
+    if (netdev === undefined) throw filterNetdevNotFound();
+    if (netdev.ports.length > 1) throw new OptionError('multiqueue is not supported');
+    const { chain } = netdev;
     const { position } = config;
     if ('filter' in position && !chain.filters.some((filter) => filter.id === position.filter)) {
       throw filterNotFound(position.filter);
@@ -400,20 +426,28 @@ export class Network {
       hookModule,
       chardev: (id) => this.chardevs.get(id),
       openFile: (path) => this.#openFile(this.chardevs.fds.resolvePath(path)),
+      readFile: (path) => this.#readFile(this.chardevs.fds.resolvePath(path)),
+      linkHeaderBytes: () => this.#linkHeaderBytes(netdev),
     });
     chain.insert(filter, 'filter' in position ? { id: position.filter, insert: position.at } : position.at);
-    const object = { id: config.id, config, filter };
-    this.objects.set(config.id, object);
-    return object;
+    return filter;
+  }
+
+  /** How long the virtio_net_hdr of frames on a netdev's link is, where both ends have one: a virtio-net guest's on a tap. */
+  #linkHeaderBytes({ ports, backend }: Netdev): number {
+    const peer = ports[0]!.peer;
+    if (peer === null || backend?.vnetHeader !== true) return 0;
+    for (const { nic } of this.devices.values()) if (nic.ports[0] === peer) return nic.vnetHdrBytes ?? 0;
+    return 0;
   }
 
   /** Changes options of an object in place, as qom-set does. Throws OptionError for a value that is bad, or an option that stays as it is. */
   changeObject(id: string, changes: Readonly<Record<string, unknown>>): void {
     const object = this.objects.get(id);
     if (object === undefined) throw objectNotFound(id);
-    const { config, filter } = object;
-    const { status, ...own } = changes;
-    const fixed = Object.keys(own).find((name) => !(filter.changeable?.includes(name) ?? false));
+    const { config, running, filter } = object;
+    const { status, ...own } = filter === null ? { ...changes, status: undefined } : changes;
+    const fixed = Object.keys(own).find((name) => !(running.changeable?.includes(name) ?? false));
     if (fixed !== undefined) {
       throw new OptionError(
         `Attempt to set property '${fixed}' of object '${id}' (type '${config.type}') while it is in use`,
@@ -421,9 +455,9 @@ export class Network {
       );
     }
     const changed = readObject({ ...objectOptions(config), ...changes, 'qom-type': config.type, id });
-    filter.change?.(changed);
+    running.change?.(changed);
     this.objects.set(id, { ...object, config: changed });
-    if (status === undefined || !('status' in changed)) return;
+    if (filter === null || status === undefined || !('status' in changed)) return;
     filter.active = changed.status === 'on';
     if (!filter.active) filter.flush?.();
     for (const netdev of this.netdevs.values())
@@ -434,8 +468,9 @@ export class Network {
     const object = this.objects.get(id);
     if (object === undefined) throw objectNotFound(id);
     this.objects.delete(id);
-    for (const netdev of this.netdevs.values()) netdev.chain.remove(object.filter);
-    object.filter.close();
+    const { filter, running } = object;
+    if (filter !== null) for (const netdev of this.netdevs.values()) netdev.chain.remove(filter);
+    running.close();
   }
 
   /** set_link: by the name of a NIC or a netdev. */
@@ -455,6 +490,7 @@ export class Network {
     for (const id of [...this.netdevs.keys()]) this.removeNetdev(id);
     for (const hub of this.hubs.values()) hub.close();
     this.hubs.clear();
+    for (const id of [...this.objects.keys()]) this.removeObject(id);
     this.chardevs.close();
     for (const timer of this.announcements.series.values()) timer.cancel();
   }

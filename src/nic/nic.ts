@@ -17,6 +17,8 @@ export interface Nic extends PciFunction {
   readonly stats: object;
   /** What the driver did against the manual; null without `strict=on`. */
   readonly driverReport: DriverReport | null;
+  /** How long the virtio_net_hdr is that the guest puts in front of each frame; absent: its frames have none. */
+  readonly vnetHdrBytes?: number;
   queryRxFilter(name: string): RxFilterInfo;
   /** Called when the filter changes, once until the next query. */
   onRxFilterChanged: (() => void) | null;
@@ -34,8 +36,8 @@ export interface NicSite {
   readonly name: string;
   /** Queues of the netdev that it will be plugged into; absent: 1. */
   readonly queues?: number;
-  /** Where `strict=on` tells of a driver's faults; absent: they are only counted. */
-  readonly log?: Logger;
   /** Whoever serves the NIC's queues in place of the NIC; only a virtio device can have one. Absent: the NIC itself. */
   readonly server?: QueueServer;
+  /** Where `strict=on` tells of a driver's faults; absent: they are only counted. */
+  readonly log?: Logger;
 }

@@ -249,7 +249,7 @@ describe('monitor commands', () => {
         if (peer !== null) expect(peer, id).toBe(wanted);
       }
       for (const { filter } of network.objects.values()) {
-        const chains = [...network.netdevs.values()].filter(({ chain }) => chain.filters.includes(filter));
+        const chains = [...network.netdevs.values()].filter(({ chain }) => chain.filters.includes(filter!));
         expect(chains).toHaveLength(1);
       }
     }

@@ -14,6 +14,7 @@ import { parseNetdev } from '../../config/netdevs/index.ts';
 import { SystemClock } from '../../core/clock.ts';
 import { Port } from '../../core/port.ts';
 import { openFileSink } from '../../host-io/file-sink.ts';
+import { readWholeFile } from '../../host-io/file-source.ts';
 import type { Handle } from '../../host-io/host-io.ts';
 import { createHostIo } from '../../host-io/index.ts';
 import { Network } from '../../network/network.ts';
@@ -53,6 +54,7 @@ async function run({ declarations, user, ifname, command }: NetnsOptions): Promi
     hostIo,
     epochMs,
     openFile: openFileSink,
+    readFile: readWholeFile,
     chardevs: nodeChardevs({ input: process.stdin, output: process.stdout, interrupt() {} }),
     takeFd(name) {
       if (name !== TAP_FD) return undefined;

@@ -107,7 +107,26 @@ export const objectTypes = {
     defineOptions({ vnet_hdr_support: vnetHeader }),
     (o) => ({ vnetHdr: o.vnet_hdr_support }),
   ),
-  'filter-replay': filter('records network events, or plays them back', defineOptions({}), () => ({})),
+  'filter-replay': filter(
+    'records what the netdev sends, or plays it back',
+    defineOptions({
+      rr: {
+        kind: 'enum',
+        values: ['none', 'record', 'replay'],
+        default: 'none',
+        beyond: true,
+        doc: "As QEMU's -icount: whether frames are recorded, or come out of a recording; none lets every frame pass.",
+      },
+      rrfile: { kind: 'string', metavar: 'file', beyond: true, doc: 'The recording.' },
+    }),
+    (o) => {
+      if (o.rr !== 'none' && o.rrfile === undefined) throw missing('rrfile');
+      if (o.rr === 'none' && o.rrfile !== undefined) {
+        throw new OptionError("'rrfile' has no meaning with rr=none", { option: 'rrfile' });
+      }
+      return { mode: o.rr, file: o.rrfile ?? '' };
+    },
+  ),
   'filter-netem': {
     ...filter('delays, loses, doubles, reorders, corrupts and paces frames', netemOptions, resolveNetem),
     beyond: true,
@@ -133,23 +152,29 @@ export const objectTypes = {
       iothread: {
         kind: 'string',
         metavar: 'id',
+        required: true,
         doc: "The iothread object to compare on; netemu compares on the network's own loop.",
       },
       vnet_hdr_support: vnetHeader,
       notify_dev: chardevId('The chardev that is told when the guests differ.'),
       compare_timeout: {
         kind: 'uint',
-        bits: 32,
+        bits: 53,
         default: 3000,
         doc: 'Milliseconds to wait for the other guest.',
       },
       expired_scan_cycle: {
         kind: 'uint',
         bits: 32,
-        default: 3000,
+        default: 1000,
         doc: 'Milliseconds between looks for late frames.',
       },
-      max_queue_size: { kind: 'uint', bits: 32, default: 1024, doc: 'Frames kept of each connection.' },
+      max_queue_size: {
+        kind: 'uint',
+        bits: 32,
+        default: 1024,
+        doc: 'Frames of each guest kept of a connection.',
+      },
     }),
     resolve: (o: ColoOptions) => {
       const ends = [o.primary_in, o.secondary_in, o.outdev];
@@ -158,6 +183,9 @@ export const objectTypes = {
           option: 'outdev',
         });
       }
+      if (o.notify_dev !== undefined && ends.includes(o.notify_dev)) {
+        throw new OptionError(`Device '${o.notify_dev}' is in use`, { option: 'notify_dev' });
+      }
       if (o.compare_timeout === 0) throw notPositive('compare_timeout');
       if (o.expired_scan_cycle === 0) throw notPositive('expired_scan_cycle');
       if (o.max_queue_size === 0) throw notPositive('max_queue_size');
@@ -165,6 +193,7 @@ export const objectTypes = {
         primaryIn: o.primary_in,
         secondaryIn: o.secondary_in,
         outdev: o.outdev,
+        iothread: o.iothread,
         vnetHdr: o.vnet_hdr_support,
         notifyDev: o.notify_dev,
         compareTimeoutMs: o.compare_timeout,
@@ -186,6 +215,7 @@ interface ColoOptions {
   readonly primary_in: string;
   readonly secondary_in: string;
   readonly outdev: string;
+  readonly iothread: string;
   readonly vnet_hdr_support: boolean;
   readonly notify_dev?: string;
   readonly compare_timeout: number;

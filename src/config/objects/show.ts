@@ -37,6 +37,8 @@ function ownOptions(config: ObjectConfig): ShownOptions {
       };
     case 'filter-rewriter':
       return { vnet_hdr_support: config.vnetHdr };
+    case 'filter-replay':
+      return { rr: config.mode, ...(config.mode !== 'none' && { rrfile: config.file }) };
     case 'filter-hook':
       return { module: config.module, config: config.config };
     case 'filter-netem': {
@@ -66,6 +68,7 @@ function ownOptions(config: ObjectConfig): ShownOptions {
         primary_in: config.primaryIn,
         secondary_in: config.secondaryIn,
         outdev: config.outdev,
+        iothread: config.iothread,
         vnet_hdr_support: config.vnetHdr,
         ...(config.notifyDev !== undefined && { notify_dev: config.notifyDev }),
         compare_timeout: config.compareTimeoutMs,

@@ -9,24 +9,28 @@ import type { Port, Sink, Stage } from '../../core/port.ts';
 
 export type FilterDirection = 'all' | 'rx' | 'tx';
 
-export interface Filter {
+/** What `--object` made, as far as the network that holds it cares. */
+export interface RunningObject {
   readonly id: string;
   readonly type: string;
+  readonly stats: object;
+  /** Options that `change` takes while frames pass, as users spell them; absent: none. */
+  readonly changeable?: readonly string[];
+  /** Goes on with other options; of the same type, and different only in what is changeable. */
+  change?(config: ObjectConfig): void;
+  /** Lets go of whatever it holds. A filter's stages are out of the chain by then. */
+  close(): void;
+}
+
+export interface Filter extends RunningObject {
   /** For frames sent to the netdev; null: they pass by. */
   readonly rx: Stage | null;
   /** For frames that the netdev sends; null: they pass by. */
   readonly tx: Stage | null;
   /** `status=on`: an inactive filter's frames pass by. */
   active: boolean;
-  readonly stats: object;
-  /** Options that `change` takes while frames pass, as users spell them; absent: none. */
-  readonly changeable?: readonly string[];
-  /** Goes on with other options; of the same type, and different only in what is changeable. */
-  change?(config: ObjectConfig): void;
-  /** Hands on what it holds, as far as it is taken: `status=off`. Absent: it holds nothing. */
+  /** Hands on what it holds, as far as it is taken, and forgets what it has seen: `status=off`. Absent: there is nothing. */
   flush?(): void;
-  /** Lets go of whatever it holds. The stages are out of the chain by then. */
-  close(): void;
 }
 
 /** The plain half of a stage: keeps neighbours, passes readiness back. */

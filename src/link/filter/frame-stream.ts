@@ -3,9 +3,12 @@
  *
  *     length (4 bytes, big-endian) [header length (4, with vnet_hdr_support)] [virtio_net_hdr] frame        length counts header and frame
  *
+ * How long the header is depends on the link that the frame is on, not on the stream: 0 where frames have none (most netdevs), 10, 12 or 20 where
+ * a virtio-net guest's frames pass with theirs (a tap). QEMU's readers take a header of the length that their own netdev has.
+ *
  * `FrameWriter` gathers frames in one buffer that is written when the loop's turn ends or the buffer is full; frames that find no room are
- * the caller's matter. Without vnet_hdr_support a frame that still has offloads to do is made into plain ones first. `FrameReader` takes
- * bytes cut anywhere and builds frames; a stream that makes no sense is at its end.
+ * the caller's matter. Without a header a frame that still has offloads to do is made into plain ones first. `FrameReader` takes bytes cut
+ * anywhere and builds frames; a stream that makes no sense is at its end.
  */
 
 import {
@@ -26,13 +29,13 @@ import {
 } from '../../core/pool.ts';
 import type { LinkContext } from '../../core/port.ts';
 import { putU32be } from '../../wire/bytes.ts';
-import { VirtioNetHdr, VNET_HDR_BYTES, VNET_HDR_LEGACY_BYTES } from '../../wire/virtio-net-hdr.ts';
+import { VirtioNetHdr, VNET_HDR_LEGACY_BYTES } from '../../wire/virtio-net-hdr.ts';
 
 const LENGTH_BYTES = 4;
 const BUFFER_BYTES = 1 << 18;
-const RECORD_MAX_BYTES = 2 * LENGTH_BYTES + VNET_HDR_BYTES + MAX_FRAME_BYTES;
-const SEGMENTS_MAX = 2048;
 const HEADER_MAX_BYTES = 20;
+const RECORD_MAX_BYTES = 2 * LENGTH_BYTES + HEADER_MAX_BYTES + MAX_FRAME_BYTES;
+const SEGMENTS_MAX = 2048;
 
 /** Where the bytes go: writes bytes[from..to) as far as they are taken, returns how many. */
 export type WriteBytes = (bytes: Uint8Array, from: number, to: number) => number;
@@ -63,8 +66,11 @@ export class FrameWriter {
     return this.#filled + RECORD_MAX_BYTES <= BUFFER_BYTES;
   }
 
-  /** Writes one frame, which stays with the caller; false when there is no room for it, or no slot to make it plain in. */
-  write(frame: number): boolean {
+  /**
+   * Writes one frame, which stays with the caller, with a header of so many bytes (0, 10, 12 or 20; of no meaning without vnet_hdr_support). False
+   * when there is no room for it, or no slot to make it plain in.
+   */
+  write(frame: number, headerBytes: number): boolean {
     const { pool, adapt } = this.#context;
     if (!this.hasRoom) {
       this.flush();
@@ -75,8 +81,9 @@ export class FrameWriter {
       this.#context.loop.post(this.#onTurn);
     }
     const facts = pool.table[frame + FACTS]!;
-    if (this.#vnetHdr || (facts & ~FACT_CSUM_VALID) === 0) {
-      this.#put(frame);
+    const header = this.#vnetHdr ? headerBytes : 0;
+    if (header !== 0 || (facts & ~FACT_CSUM_VALID) === 0) {
+      this.#put(frame, header);
       return true;
     }
     const copy = pool.clone(frame);
@@ -85,24 +92,23 @@ export class FrameWriter {
     for (let i = 0; i < count; i++) {
       // The pieces of one frame hold little more than it did, and its headers once for each.
       if (!this.hasRoom) this.flush();
-      if (this.hasRoom) this.#put(this.#segments[i]!);
+      if (this.hasRoom) this.#put(this.#segments[i]!, 0);
       pool.release(this.#segments[i]!);
     }
     return count > 0;
   }
 
-  #put(frame: number): void {
+  #put(frame: number, headerBytes: number): void {
     const { pool } = this.#context;
     const total = pool.table[frame + TOTAL]!;
     const buffer = this.#buffer;
-    const headerBytes = this.#vnetHdr ? VNET_HDR_BYTES : 0;
     let at = this.#filled;
     putU32be(buffer, at, headerBytes + total);
     at += LENGTH_BYTES;
     if (this.#vnetHdr) {
       putU32be(buffer, at, headerBytes);
       at += LENGTH_BYTES;
-      at += this.#factsToHeader(frame).write(buffer, at, headerBytes);
+      if (headerBytes !== 0) at += this.#factsToHeader(frame).write(buffer, at, headerBytes);
     }
     pool.read(frame, 0, buffer, at, total);
     this.#filled = at + total;
@@ -169,6 +175,10 @@ export class FrameReader {
   position = 0;
   /** The frame that was found last, the caller's; 0: there was no slot for it. */
   frame = 0;
+  /** How long the header in front of it was. */
+  get headerBytes(): number {
+    return this.#headerBytes;
+  }
 
   constructor(pool: FramePool, vnetHdr: boolean) {
     this.#pool = pool;

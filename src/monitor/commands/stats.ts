@@ -11,7 +11,7 @@ import {
   readArguments,
 } from '../command.ts';
 
-const TARGETS = ['nic', 'queue', 'netdev', 'hub-port', 'filter', 'chardev', 'pool'] as const;
+const TARGETS = ['nic', 'queue', 'netdev', 'hub-port', 'filter', 'object', 'chardev', 'pool'] as const;
 const PROVIDER = 'netemu';
 
 const filterOptions = {

@@ -601,6 +601,10 @@ export class VirtioNet extends VirtioPci implements Nic {
     else if (verdict === RX_DROP_RUNT) stats.rxDropRunt++;
   }
 
+  get vnetHdrBytes(): number {
+    return this.#net.headerBytes;
+  }
+
   queryRxFilter(name: string): RxFilterInfo {
     return this.#modes.query(name);
   }
@@ -661,11 +665,10 @@ export class VirtioNet extends VirtioPci implements Nic {
   // Save and restore.
 
   saveState(): VirtioNetState {
-    if (this.servedOutside) {
+    if (this.servedOutside)
       throw new UnsupportedError(
         'another program serves the queues: their state can be saved while the network stands still',
       );
-    }
     for (const rx of this.#rx) rx.giveBack();
     return {
       model: 'virtio-net',

@@ -2,8 +2,6 @@
 
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { BaseChardev } from '../../../src/chardev/base.ts';
-import type { Channel, ChannelUser } from '../../../src/chardev/index.ts';
 import {
   CSUM_OFFSET,
   CSUM_START,
@@ -27,93 +25,10 @@ import {
   tags,
   testContext,
 } from '../../lib/context.ts';
+import { framed, Wire } from '../../lib/wire.ts';
 
-/** A chardev with one connection, whose other end the test holds. */
-class Wire extends BaseChardev implements Channel {
-  written: number[] = [];
-  room = Number.POSITIVE_INFINITY;
-  closed = false;
-  #served: ChannelUser | null = null;
-  #unread: Uint8Array = new Uint8Array(0);
-
-  constructor() {
-    super({ id: 'wire', type: 'null' });
-  }
-
-  get connected(): boolean {
-    return this.#served !== null;
-  }
-
-  connect(): void {
-    this.closed = false;
-    this.#served = this.user!.opened(this);
-  }
-
-  hangUp(): void {
-    const served = this.#served;
-    this.#served = null;
-    served?.closed?.();
-  }
-
-  arrive(bytes: Uint8Array): void {
-    this.#unread = Uint8Array.from([...this.#unread, ...bytes]);
-    this.resume();
-  }
-
-  get unread(): number {
-    return this.#unread.length;
-  }
-
-  resume(): void {
-    while (this.#unread.length > 0 && this.#served !== null) {
-      const taken = this.#served.receive(this.#unread, 0, this.#unread.length);
-      this.#unread = this.#unread.subarray(taken);
-      if (taken === 0) return;
-    }
-  }
-
-  write(bytes: Uint8Array, from: number, to: number): number {
-    const taken = Math.min(this.room, to - from);
-    for (let i = from; i < from + taken; i++) this.written.push(bytes[i]!);
-    this.room -= taken;
-    return taken;
-  }
-
-  allow(room: number): void {
-    this.room = room;
-    this.#served?.writable?.();
-  }
-
-  takeFds(): [] {
-    return [];
-  }
-
-  describe(): string {
-    return 'wire';
-  }
-
-  protected override attached(): void {}
-
-  protected override detached(): void {
-    this.#served = null;
-  }
-
-  close(): void {
-    this.closed = true;
-    this.#served = null;
-  }
-}
-
-/** Frames as they stand on the wire. */
-function framed(vnetHeader: Uint8Array | null, ...packets: Uint8Array[]): Uint8Array {
-  return Uint8Array.from(
-    packets.flatMap((bytes) => {
-      const total = bytes.length + (vnetHeader?.length ?? 0);
-      const header = vnetHeader === null ? [] : [0, 0, 0, vnetHeader.length, ...vnetHeader];
-      return [0, 0, total >> 8, total & 0xff, ...header, ...bytes];
-    }),
-  );
-}
+/** The link of a virtio-net guest on a tap. */
+const linkHeaderBytes = (): number => 12;
 
 class Link {
   readonly context: TestContext = testContext({ adapt });
@@ -187,7 +102,7 @@ describe('filter-buffer', () => {
 
 describe('filter-mirror', () => {
   const mirror = (link: Link, wire: Wire, vnetHdr = false, direction: FilterDirection = 'all') =>
-    link.with(new MirrorFilter({ id: 'm', direction, vnetHdr }, link.context, wire));
+    link.with(new MirrorFilter({ id: 'm', direction, vnetHdr, linkHeaderBytes }, link.context, wire));
 
   it('copies what passes, in both directions, and passes it on', () => {
     const link = new Link();
@@ -270,7 +185,12 @@ describe('filter-redirector', () => {
     const link = new Link();
     const wire = new Wire();
     const filter = link.with(
-      new RedirectorFilter({ id: 'r', direction: 'all', vnetHdr: false }, link.context, undefined, wire),
+      new RedirectorFilter(
+        { id: 'r', direction: 'all', vnetHdr: false, linkHeaderBytes },
+        link.context,
+        undefined,
+        wire,
+      ),
     );
     wire.connect();
     wire.room = 100;
@@ -294,7 +214,14 @@ describe('filter-redirector', () => {
     ] as const) {
       const link = new Link();
       const wire = new Wire();
-      link.with(new RedirectorFilter({ id: 'r', direction, vnetHdr: false }, link.context, wire, undefined));
+      link.with(
+        new RedirectorFilter(
+          { id: 'r', direction, vnetHdr: false, linkHeaderBytes },
+          link.context,
+          wire,
+          undefined,
+        ),
+      );
       wire.connect();
       wire.arrive(framed(null, packet(1), packet(2, 1500)));
       expect([tags(link.near.received), tags(link.far.received)]).toEqual([near, far]);
@@ -308,7 +235,12 @@ describe('filter-redirector', () => {
     const link = new Link();
     const wire = new Wire();
     link.with(
-      new RedirectorFilter({ id: 'r', direction: 'rx', vnetHdr: false }, link.context, wire, undefined),
+      new RedirectorFilter(
+        { id: 'r', direction: 'rx', vnetHdr: false, linkHeaderBytes },
+        link.context,
+        wire,
+        undefined,
+      ),
     );
     wire.connect();
     link.far.room = 1;
@@ -323,8 +255,22 @@ describe('filter-redirector', () => {
   it('goes through two of them and comes back the same, with offloads', () => {
     const [one, two] = [new Link(), new Link()];
     const [out, back] = [new Wire(), new Wire()];
-    one.with(new RedirectorFilter({ id: 'r', direction: 'rx', vnetHdr: true }, one.context, undefined, out));
-    two.with(new RedirectorFilter({ id: 'r', direction: 'rx', vnetHdr: true }, two.context, back, undefined));
+    one.with(
+      new RedirectorFilter(
+        { id: 'r', direction: 'rx', vnetHdr: true, linkHeaderBytes },
+        one.context,
+        undefined,
+        out,
+      ),
+    );
+    two.with(
+      new RedirectorFilter(
+        { id: 'r', direction: 'rx', vnetHdr: true, linkHeaderBytes },
+        two.context,
+        back,
+        undefined,
+      ),
+    );
     out.connect();
     back.connect();
     one.far.port.accepts = ACCEPT_ALL;
@@ -356,7 +302,12 @@ describe('filter-redirector', () => {
     const link = new Link();
     const wire = new Wire();
     const filter = link.with(
-      new RedirectorFilter({ id: 'r', direction: 'rx', vnetHdr: false }, link.context, wire, undefined),
+      new RedirectorFilter(
+        { id: 'r', direction: 'rx', vnetHdr: false, linkHeaderBytes },
+        link.context,
+        wire,
+        undefined,
+      ),
     );
     wire.connect();
     wire.arrive(Uint8Array.from(bytes));
@@ -372,7 +323,12 @@ describe('filter-redirector', () => {
     const link = new Link();
     const wire = new Wire();
     link.with(
-      new RedirectorFilter({ id: 'r', direction: 'rx', vnetHdr: false }, link.context, wire, undefined),
+      new RedirectorFilter(
+        { id: 'r', direction: 'rx', vnetHdr: false, linkHeaderBytes },
+        link.context,
+        wire,
+        undefined,
+      ),
     );
     wire.connect();
     wire.arrive(framed(null, packet(1)).subarray(0, 30));
@@ -426,7 +382,8 @@ for (const [name, make] of [
   ['filter-buffer', (c: TestContext) => new BufferFilter({ id: 'b', direction: 'all', intervalNs: 1e6 }, c)],
   [
     'filter-mirror',
-    (c: TestContext) => new MirrorFilter({ id: 'm', direction: 'all', vnetHdr: false }, c, new Wire()),
+    (c: TestContext) =>
+      new MirrorFilter({ id: 'm', direction: 'all', vnetHdr: false, linkHeaderBytes }, c, new Wire()),
   ],
 ] as const) {
   portClientSuite(`a client behind ${name}`, (context) => {
