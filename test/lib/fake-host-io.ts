@@ -121,9 +121,11 @@ class Fake {
   }
 
   /** Somebody connects to a listener. */
-  knock(listener: FakeSocket): FakeSocket {
+  knock(listener: FakeSocket, from: Endpoint = { address: '198.51.100.7', port: 50_001 }): FakeSocket {
     const s = this.#open('tcp');
     s.connected = true;
+    s.local = listener.local;
+    s.remote = from;
     listener.waiting.push(s);
     this.kick(listener);
     return s;

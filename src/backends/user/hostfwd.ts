@@ -1,6 +1,6 @@
 /**
  * Forwards from the host to the guest, over TCP, UDP and unix sockets; added, listed and removed at any time. The guest sees the gateway as the
- * peer, never an address of the host. A TCP or unix connection becomes a flow of the TCP NAT as soon as the guest's MAC is known. UDP peers
+ * peer, never an address of the host, but where a rule asks for the PROXY protocol: then the connection's first bytes say who made it. A TCP or unix connection becomes a flow of the TCP NAT as soon as the guest's MAC is known. UDP peers
  * share the rule's one socket: each gets a port of the gateway for the guest to answer to, its own number where that is free.
  */
 
@@ -13,6 +13,7 @@ import { cutFrame } from '../../tcp/frames.ts';
 import { linkHeaderSum, linkHeaderV4, linkHeaderV6, linkPseudoSum } from '../../tcp/link-header.ts';
 import { formatIpv4, formatIpv6, toHex, u16be, u32be } from '../../wire/bytes.ts';
 import { IP_PROTOCOL_TCP, IP_PROTOCOL_UDP } from '../../wire/ipv4.ts';
+import { proxyHeaderTcp, proxyHeaderUnix } from '../../wire/proxy-protocol.ts';
 import type { UdpHeader } from '../../wire/udp.ts';
 import { PACKET_ROOM, sendUdp } from './packet-out.ts';
 import type { Site } from './site.ts';
@@ -166,6 +167,12 @@ export class HostForwards {
       if (handle < 0) return;
       stats.forwardConnections++;
       forward.total++;
+      const preamble = this.#proxyHeader(rule, handle);
+      if (preamble === null) {
+        stats.forwardDropGone++;
+        hostIo.reset(handle);
+        continue;
+      }
       neighbours.resolve(
         rule.guestAddress.text,
         () => this.#ask(rule.guestAddress),
@@ -177,12 +184,30 @@ export class HostForwards {
           }
           const link = this.#link(rule, mac, IP_PROTOCOL_TCP);
           const before = forward.flows;
-          const flow = this.#tcp.forward(handle, link, rule.guestPort, 'hostfwd', (ended) =>
-            before.delete(ended),
+          const flow = this.#tcp.forward(
+            handle,
+            link,
+            rule.guestPort,
+            'hostfwd',
+            (ended) => before.delete(ended),
+            preamble,
           );
           if (flow !== null) forward.flows.add(flow);
         },
       );
+    }
+  }
+
+  /** What the guest gets first of this connection: undefined when the rule asks for nothing, null when whoever made it is gone again. */
+  #proxyHeader({ proxyVersion, unixPath }: HostForward, handle: Handle): Uint8Array | undefined | null {
+    if (proxyVersion === 0) return undefined;
+    if (unixPath !== undefined) return proxyHeaderUnix(proxyVersion, unixPath);
+    const { hostIo } = this.#site;
+    try {
+      return proxyHeaderTcp(proxyVersion, hostIo.remoteEndpoint(handle), hostIo.localEndpoint(handle));
+    } catch (error) {
+      if (error instanceof HostIoError) return null;
+      throw error;
     }
   }
 

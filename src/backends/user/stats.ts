@@ -61,6 +61,8 @@ export class UserStats {
   tcpDropFlowLimit = 0;
   forwardConnections = 0;
   forwardDropNoGuest = 0;
+  /** The client left before it was known who it was (PROXY protocol). */
+  forwardDropGone = 0;
   tftpRequests = 0;
   tftpDropMalformed = 0;
 }

@@ -53,6 +53,8 @@ export class TcpFlow implements TcpUser {
   #bulk = false;
   #closed = false;
   #resetEarly = false;
+  /** Bytes that go to the guest before those of the host, not sent yet; null: none. */
+  #preamble: Uint8Array | null = null;
 
   /** `frames` is scratch that all flows share. */
   constructor(
@@ -75,6 +77,18 @@ export class TcpFlow implements TcpUser {
   start(): void {
     this.#interest = this.connected ? 0 : WRITABLE;
     this.#site.hostIo.watch(this.handle, this.#interest, (ready) => this.#ready(ready));
+  }
+
+  /** Puts bytes in front of what the host sends: before the guest's side stands, and few enough for any first window. */
+  lead(preamble: Uint8Array): void {
+    this.#preamble = preamble;
+  }
+
+  /** Sends the preamble as far as there is room; false when some is left. */
+  #sendPreamble(c: Connection, preamble: Uint8Array): boolean {
+    const done = c.write(preamble, 0, preamble.length);
+    this.#preamble = done === preamble.length ? null : preamble.subarray(done);
+    return this.#preamble === null;
   }
 
   #ready(ready: number): void {
@@ -118,6 +132,11 @@ export class TcpFlow implements TcpUser {
   resume(): void {
     const c = this.connection;
     if (c === null || this.#closed || this.hostEnded || !this.connected) return;
+    if (this.#preamble !== null && !this.#sendPreamble(c, this.#preamble)) {
+      // As for data: an acknowledgement makes room, or a slot gets free.
+      this.#watch(this.#interest & ~READABLE);
+      return;
+    }
     const { pool, hostIo } = this.#site;
     const frames = this.#frames;
     let budget = TURN_BYTES;

@@ -205,7 +205,7 @@ export class TcpNat implements FlowOwner {
 
   /**
    * Connects a stream of the host to the guest: `link` leads from the address the guest shall see. The handle is the flow's from here on,
-   * also when null says that there is no port left.
+   * also when null says that there is no port left. `preamble`: what the guest gets before the host's bytes.
    */
   forward(
     handle: Handle,
@@ -213,6 +213,7 @@ export class TcpNat implements FlowOwner {
     guestPort: number,
     label: string,
     onEnd: (flow: TcpFlow) => void,
+    preamble?: Uint8Array,
   ): TcpFlow | null {
     const owner: FlowOwner = {
       connectFailed: (flow, errno) => this.connectFailed(flow, errno),
@@ -223,6 +224,7 @@ export class TcpNat implements FlowOwner {
       },
     };
     const flow = new TcpFlow(this.#site, owner, handle, true, label, this.#frames);
+    if (preamble !== undefined) flow.lead(preamble);
     const c = this.#flows.size >= FLOWS_MAX ? null : this.stack.connect(flow, link, 0, guestPort);
     if (c === null) {
       this.#site.stats.tcpDropFlowLimit++;

@@ -3,6 +3,7 @@
  *
  *   hostfwd   [tcp|udp]:[hostaddr]:hostport-[guestaddr]:guestport      host ─▶ guest
  *             unix:/path-[guestaddr]:guestport
+ *             either with /proxy1 or /proxy2 behind the last port: the guest is told who connected, by the PROXY protocol
  *   guestfwd  [tcp]:server:port-chardev | -cmd:command                guest ─▶ chardev or process
  *
  * The same rule parser serves the command line, netdev_add and `hostfwd_add` at run time. Ports are strict
@@ -21,6 +22,8 @@ export interface HostForward {
   readonly unixPath: string | undefined;
   readonly guestAddress: IpAddress;
   readonly guestPort: number;
+  /** The version of the PROXY protocol in which the guest is told who connected; 0: it is not. */
+  readonly proxyVersion: 0 | 1 | 2;
   /** The rule as the user wrote it, which names it in messages and when it is removed. */
   readonly text: string;
 }
@@ -78,6 +81,7 @@ export function parseHostForward(rule: string, defaults: ForwardDefaults): HostF
   const hostPort = parsePort(host.rest.slice(0, dash));
   if (hostPort === undefined) throw invalid('Bad host port');
   const guest = guestEnd(host.rest.slice(dash + 1), defaults, invalid);
+  if (proto === 'udp' && guest.proxyVersion !== 0) throw invalid('The PROXY protocol needs tcp or unix');
   return { proto, hostAddress, hostPort, unixPath: undefined, ...guest, text: rule };
 }
 
@@ -130,16 +134,20 @@ function guestEnd(
   text: string,
   defaults: ForwardDefaults,
   invalid: (reason: string) => OptionError,
-): { guestAddress: IpAddress; guestPort: number } {
+): Pick<HostForward, 'guestAddress' | 'guestPort' | 'proxyVersion'> {
   const guest = addressAndRest(text, () => invalid('Missing guest address'));
   const guestAddress = guest.address === '' ? defaults.guest4 : address(guest.address, guest.bracketed);
   if (!guestAddress && guest.address === '') throw invalid('Missing guest address');
   if (!guestAddress) throw invalid('Bad guest address');
   const familyIsOn = guestAddress.family === 4 ? defaults.guest4 !== undefined : defaults.guest6;
   if (!familyIsOn) throw invalid('Bad guest address');
-  const guestPort = parsePort(guest.rest);
-  if (!guestPort) throw invalid('Bad guest port');
-  return { guestAddress, guestPort };
+  const [portText, suffix, ...more] = guest.rest.split('/');
+  const guestPort = parsePort(portText!);
+  if (!guestPort || more.length > 0) throw invalid('Bad guest port');
+  if (suffix !== undefined && suffix !== 'proxy1' && suffix !== 'proxy2')
+    throw invalid('Bad suffix, expected /proxy1 or /proxy2');
+  const proxyVersion = suffix === undefined ? 0 : suffix === 'proxy1' ? 1 : 2;
+  return { guestAddress, guestPort, proxyVersion };
 }
 
 /** Splits `address:rest`, where an IPv6 address stands in brackets. */

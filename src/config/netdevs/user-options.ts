@@ -138,8 +138,8 @@ export const userOptions = defineOptions({
   },
   hostfwd: {
     kind: 'list',
-    metavar: '[tcp|udp]:[hostaddr]:hostport-[guestaddr]:guestport',
-    doc: 'Forward a host port to the guest; host port 0 lets the system choose. unix:/path-[guestaddr]:port forwards a unix socket. IPv6 addresses stand in brackets. Repeats.',
+    metavar: '[tcp|udp]:[hostaddr]:hostport-[guestaddr]:guestport[/proxy1|/proxy2]',
+    doc: 'Forward a host port to the guest; host port 0 lets the system choose. unix:/path-[guestaddr]:port forwards a unix socket. IPv6 addresses stand in brackets. With /proxy1 or /proxy2 behind the guest port each TCP or unix connection begins with a PROXY protocol header of that version, which names the real client. Repeats.',
   },
   'hostfwd-address': {
     kind: 'string',

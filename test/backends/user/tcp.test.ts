@@ -1,6 +1,7 @@
 /** TCP through the user network against a host in memory: how each end of a connection shows at the other. */
 import { afterEach, describe, expect, it } from 'vitest';
 import { ERRNO } from '../../../src/host-io/host-io.ts';
+import { toHex } from '../../../src/wire/bytes.ts';
 import { pattern } from '../../tcp/lib/pair.ts';
 import { bytes, text, World } from './lib/world.ts';
 
@@ -309,6 +310,54 @@ describe('forwards', () => {
     w.run(1e9);
     expect(from).toBe('10.0.2.2');
   });
+  it('hostfwd with /proxy1 and /proxy2: the first bytes name the real client, the data follows', () => {
+    const first = (rule: string, from?: { address: string; port: number }): [Uint8Array, string] => {
+      world(`,hostfwd=${rule}`);
+      const server = w.user();
+      let peer = '';
+      w.guest.accept = (c) => {
+        peer = [...c.link.subarray(30, 34)].join('.');
+        return server;
+      };
+      const client = w.host.knock(w.host.all[0]!, from);
+      w.host.push(client, bytes('hello'));
+      w.run(1e9);
+      const got = Uint8Array.from(server.received);
+      w.end();
+      return [got, peer];
+    };
+    const [v1, peer] = first('tcp:127.0.0.1:8080-:80/proxy1');
+    expect(text(v1)).toBe('PROXY TCP4 198.51.100.7 127.0.0.1 50001 8080\r\nhello');
+    expect(peer).toBe('10.0.2.2');
+    expect(text(first('tcp:[::1]:8080-:80/proxy1', { address: '2001:db8::9', port: 9 })[0])).toBe(
+      'PROXY TCP6 2001:db8::9 ::1 9 8080\r\nhello',
+    );
+    expect(text(first('unix:/run/web-80-:80/proxy1')[0])).toBe('PROXY UNKNOWN\r\nhello');
+    const signature = '0d0a0d0a000d0a515549540a';
+    expect(toHex(first('tcp:127.0.0.1:8080-:80/proxy2')[0])).toBe(
+      `${signature}2111000cc63364077f000001c3511f90${toHex(bytes('hello'))}`,
+    );
+    expect(
+      toHex(first('tcp:[::1]:8080-:80/proxy2', { address: '2001:db8::9', port: 9 })[0]).slice(24, -10),
+    ).toBe(`2121002420010db8000000000000000000000009${'0'.repeat(31)}100091f90`);
+    const unix = first('unix:/run/web-80-:80/proxy2')[0];
+    expect([toHex(unix.subarray(12, 16)), unix.length]).toEqual(['213100d8', 16 + 216 + 5]);
+    expect(text(unix.subarray(16 + 108, 16 + 108 + 11))).toBe('/run/web-80');
+    expect(() => new World(',hostfwd=udp::53-:53/proxy2')).toThrow('The PROXY protocol needs tcp or unix');
+    expect(() => new World(',hostfwd=tcp::80-:80/proxy3')).toThrow('Bad suffix');
+    world();
+  });
+  it('a PROXY header waits for room in the guest’s window and for a slot', () => {
+    world(',hostfwd=tcp:127.0.0.1:8080-:80/proxy2', { settings: { receiveWindowBytes: 20 } });
+    const server = w.user();
+    w.guest.accept = () => server;
+    const client = w.host.knock(w.host.all[0]!);
+    w.host.push(client, bytes('data'));
+    w.host.end(client);
+    w.run(60e9);
+    expect(Uint8Array.from(server.received).subarray(28)).toEqual(bytes('data'));
+    expect(server.log).toEqual(['established', 'end']);
+  });
   it('a guest that never answers ARP', () => {
     world(',hostfwd=tcp:127.0.0.1:0-:22');
     w.guest.answerArp = false;
@@ -322,6 +371,7 @@ describe('forwards', () => {
     w.host.refuse = { syscall: 'bind', code: 'EADDRINUSE' };
     const rule = {
       proto: 'tcp',
+      proxyVersion: 0,
       hostAddress: { family: 4, value: 0, text: '127.0.0.1' },
       hostPort: 1,
       unixPath: undefined,
