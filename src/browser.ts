@@ -4,6 +4,7 @@
  */
 
 export type { Backend, BackendContext, BackendTable } from './backends/backend.ts';
+export { type ClientSocket, type OpenSocket, websocketClient } from './backends/websocket-client.ts';
 export type { DeviceConfig, DeviceInput } from './config/devices/index.ts';
 export type { ProbeConfig } from './config/guest.ts';
 export { parseGuest } from './config/guest.ts';
@@ -21,6 +22,7 @@ export { driverModel } from './guest/driver/index.ts';
 export { ProbeMachine } from './guest/probe/machine.ts';
 export { ProbeGuest } from './guest/probe/probe.ts';
 export type { HostIo } from './host-io/host-io.ts';
+export { drivePage, type PageGlobals } from './host-io/page-driver.ts';
 export { Hub } from './link/hub.ts';
 export type { Device, Netdev, NetworkOptions } from './network/network.ts';
 export { Network } from './network/network.ts';

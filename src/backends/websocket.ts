@@ -6,7 +6,7 @@
  * not read has its frames dropped, counted, beyond CLIENT_BUFFER_BYTES: it must not hold up the others. What the guest refuses waits here,
  * at most PENDING frames, and no client is read meanwhile.
  *
- * Connecting (url), there is one peer, and no switch; what it does not take is refused to the guest until it does.
+ * Connecting (url) is websocket-client.ts, over the library's sockets.
  *
  * The library is loaded when the first such netdev is made. Frames are copied once each way: messages are the library's memory.
  */
@@ -17,18 +17,18 @@ import type { WebSocket, WebSocketServer } from 'ws';
 import type { NetdevConfigOf } from '../config/netdevs/index.ts';
 import { HostIoError, UnsupportedError } from '../core/errors.ts';
 import type { Timer } from '../core/loop.ts';
-import { LENGTH, NEXT, OFFSET, TOTAL } from '../core/pool.ts';
 import { type Client, Port } from '../core/port.ts';
 import { errnoOf, errnoText } from '../host-io/errno.ts';
 import type { Backend, BackendContext, OpenBackend } from './backend.ts';
 import { MacTable } from './mac-table.ts';
 import { resolveEndpoint, type Services, showEndpoint, warnIfOpen } from './services.ts';
+import { type ClientSocket, websocketClient } from './websocket-client.ts';
+import { messageOf } from './websocket-message.ts';
 import { WebsocketStats } from './websocket-stats.ts';
 
 const ETHERNET_HEADER_BYTES = 14;
 const CLIENT_BUFFER_BYTES = 4 << 20;
 const PENDING = 256;
-const RECONNECT_MAX_MS = 10_000;
 /** RFC 6455 section 7.4.1. */
 const CLOSE_GOING_AWAY = 1001;
 
@@ -57,29 +57,28 @@ class Connection {
   }
 }
 
-class WebsocketBackend implements Backend, Client {
+type ListenConfig = NetdevConfigOf<'websocket'> & { mode: 'listen' };
+
+class WebsocketSwitch implements Backend, Client {
   readonly port: Port;
   readonly ports: readonly Port[];
   readonly stats = new WebsocketStats();
-  readonly #config: NetdevConfigOf<'websocket'>;
+  readonly #config: ListenConfig;
   readonly #context: BackendContext;
   readonly #connections = new Set<Connection>();
-  /** Of a listening one. The netdev's own port is `this`. */
-  readonly #table: MacTable<Connection | WebsocketBackend>;
+  /** The netdev's own port is `this`. */
+  readonly #table: MacTable<Connection | WebsocketSwitch>;
   readonly #pending = new Int32Array(PENDING);
   #pendingCount = 0;
   #paused = false;
-  #peerFull = false;
   readonly #ping: Timer;
-  readonly #retry: Timer;
-  #failures = 0;
   #closed = false;
   #library: Library;
   #http: Server | null = null;
   #server: WebSocketServer | null = null;
   #shown = '';
 
-  constructor(config: NetdevConfigOf<'websocket'>, context: BackendContext, library: Library) {
+  constructor(config: ListenConfig, context: BackendContext, library: Library) {
     this.#config = config;
     this.#context = context;
     this.#library = library;
@@ -87,15 +86,11 @@ class WebsocketBackend implements Backend, Client {
     this.ports = [this.port];
     this.#table = new MacTable(context.loop.clock);
     this.#ping = context.loop.timer(() => this.#pingAll());
-    this.#retry = context.loop.timer(() => this.#connect());
     if (config.pingMs > 0) this.#ping.armIn(config.pingMs * 1e6);
   }
 
-  // Listening.
-
   async listen(services: Services): Promise<void> {
     const config = this.#config;
-    if (config.mode !== 'listen') return;
     const { address, port } = await resolveEndpoint(config.endpoint, 0, services);
     warnIfOpen(this.#context, config.id, address);
     const { createServer } = await import('node:http');
@@ -130,7 +125,6 @@ class WebsocketBackend implements Backend, Client {
     answer: (ok: boolean, code?: number, message?: string) => void,
   ): void {
     const config = this.#config;
-    if (config.mode !== 'listen') return;
     if (config.origins.length > 0 && (origin === undefined || !config.origins.includes(origin))) {
       this.stats.refusedOrigin++;
       answer(false, 403, 'Origin not allowed');
@@ -143,48 +137,6 @@ class WebsocketBackend implements Backend, Client {
     }
     answer(true);
   }
-
-  // Connecting.
-
-  connect(): void {
-    this.port.setCarrier(false);
-    this.#connect();
-  }
-
-  #connect(): void {
-    const config = this.#config;
-    if (config.mode !== 'connect' || this.#closed) return;
-    this.#shown = `url=${config.url}`;
-    const socket = new this.#library.WebSocket(config.url, {
-      maxPayload: config.maxPayloadBytes,
-      perMessageDeflate: false,
-      handshakeTimeout: 10_000,
-    });
-    socket.on('error', () => {});
-    let wasOpen = false;
-    socket.on('open', () => {
-      if (this.#closed) {
-        socket.terminate();
-        return;
-      }
-      wasOpen = true;
-      this.#failures = 0;
-      this.#add(socket);
-      this.port.setCarrier(true);
-    });
-    socket.on('close', () => {
-      if (this.#closed) return;
-      this.port.setCarrier(false);
-      if (!wasOpen) this.#failures++;
-      if (config.reconnectMs === 0) return;
-      const doubled = config.reconnectMs * 2 ** Math.min(Math.max(0, this.#failures - 1), 20);
-      const waitMs = Math.min(doubled, Math.max(config.reconnectMs, RECONNECT_MAX_MS));
-      this.#retry.armIn(waitMs * (1 + (this.#context.random() / 2 ** 32) * 0.25) * 1e6);
-    });
-    this.#opening = socket;
-  }
-
-  #opening: WebSocket | null = null;
 
   // Connections.
 
@@ -233,22 +185,20 @@ class WebsocketBackend implements Backend, Client {
       this.stats.rxDropShort++;
       return;
     }
-    if (this.#config.mode === 'listen') {
-      this.#table.learn(message, 6, from);
-      const target = this.#table.find(message, 0);
-      if (target !== null && target !== this) {
-        if (target !== from) {
-          this.stats.switchedFrames++;
-          this.#sendTo(target as Connection, message);
-        }
-        return;
+    this.#table.learn(message, 6, from);
+    const target = this.#table.find(message, 0);
+    if (target !== null && target !== this) {
+      if (target !== from) {
+        this.stats.switchedFrames++;
+        this.#sendTo(target as Connection, message);
       }
-      if (target === null) {
-        for (const other of this.#connections) {
-          if (other === from) continue;
-          this.stats.switchedFrames++;
-          this.#sendTo(other, message);
-        }
+      return;
+    }
+    if (target === null) {
+      for (const other of this.#connections) {
+        if (other === from) continue;
+        this.stats.switchedFrames++;
+        this.#sendTo(other, message);
       }
     }
     this.#toGuest(message);
@@ -295,28 +245,22 @@ class WebsocketBackend implements Backend, Client {
 
   receive(frames: Int32Array, from: number, to: number): number {
     const { pool } = this.#context;
-    if (this.#peerFull) return 0;
     for (let i = from; i < to; i++) {
       const frame = frames[i]!;
       this.#fromGuest(frame);
       pool.release(frame);
-      if (this.#peerFull) return i + 1 - from;
     }
     return to - from;
   }
 
   #fromGuest(frame: number): void {
-    const bytes = this.#message(frame);
+    const bytes = messageOf(this.#context.pool, frame);
     if (bytes.length < ETHERNET_HEADER_BYTES) {
       this.stats.txDropShort++;
       return;
     }
     if (this.#connections.size === 0) {
       this.stats.txDropDisconnected++;
-      return;
-    }
-    if (this.#config.mode === 'connect') {
-      for (const connection of this.#connections) this.#sendToPeer(connection, bytes);
       return;
     }
     this.#table.learn(bytes, 6, this);
@@ -327,60 +271,25 @@ class WebsocketBackend implements Backend, Client {
     this.stats.txFrames++;
   }
 
-  /** A copy: the library may keep it until the kernel takes it. */
-  #message(frame: number): Uint8Array {
-    const { pool } = this.#context;
-    const t = pool.table;
-    if (t[frame + NEXT] === 0) {
-      const at = t[frame + OFFSET]!;
-      return pool.bytes.slice(at, at + t[frame + LENGTH]!);
-    }
-    const bytes = new Uint8Array(t[frame + TOTAL]!);
-    pool.read(frame, 0, bytes, 0, bytes.length);
-    return bytes;
-  }
-
   #sendTo({ socket, isOpen }: Connection, bytes: Uint8Array): void {
     if (!isOpen) return;
     if (socket.bufferedAmount > CLIENT_BUFFER_BYTES) this.stats.txDropSlowClient++;
     else socket.send(bytes, { binary: true });
   }
 
-  /** To the one peer: when much waits, the guest waits too. */
-  #sendToPeer({ socket, isOpen }: Connection, bytes: Uint8Array): void {
-    if (!isOpen) {
-      this.stats.txDropDisconnected++;
-      return;
-    }
-    this.stats.txFrames++;
-    if (socket.bufferedAmount <= CLIENT_BUFFER_BYTES) {
-      socket.send(bytes, { binary: true });
-      return;
-    }
-    this.#peerFull = true;
-    socket.send(bytes, { binary: true }, () => {
-      this.#peerFull = false;
-      if (!this.#closed) this.port.ready();
-    });
-  }
-
   describe(): string {
-    const connected = this.#connections.size;
-    if (this.#config.mode === 'listen') return `${this.#shown},clients=${connected}`;
-    return `${this.#shown}${connected > 0 ? '' : ' (not connected)'}`;
+    return `${this.#shown},clients=${this.#connections.size}`;
   }
 
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
     this.#ping.cancel();
-    this.#retry.cancel();
     for (const { socket } of this.#connections) {
       socket.close(CLOSE_GOING_AWAY);
       socket.terminate();
     }
     this.#connections.clear();
-    this.#opening?.terminate();
     this.#server?.close();
     this.#http?.close();
     this.#http?.closeAllConnections();
@@ -389,12 +298,25 @@ class WebsocketBackend implements Backend, Client {
   }
 }
 
+/** The library's sockets for the connecting half: pause, resume and terminate are their own; a pong is an event of theirs. */
+function openWith(library: Library): (url: string, maxPayloadBytes: number) => ClientSocket {
+  return (url, maxPayloadBytes) => {
+    const socket = new library.WebSocket(url, { maxPayload: maxPayloadBytes, perMessageDeflate: false });
+    return Object.assign(socket, {
+      onPong: (listener: () => void) => {
+        socket.on('pong', listener);
+      },
+    }) as unknown as ClientSocket;
+  };
+}
+
 export function websocketBackend(services: Services): OpenBackend<'websocket'> {
   return async (config, context) => {
-    const backend = new WebsocketBackend(config, context, await loadLibrary());
+    const library = await loadLibrary();
+    if (config.mode === 'connect') return websocketClient(openWith(library))(config, context);
+    const backend = new WebsocketSwitch(config, context, library);
     try {
-      if (config.mode === 'listen') await backend.listen(services);
-      else backend.connect();
+      await backend.listen(services);
     } catch (error) {
       backend.close();
       throw error;

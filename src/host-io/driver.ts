@@ -11,6 +11,12 @@ import type { Loop } from '../core/loop.ts';
 
 const RUNS_PER_TURN = 8;
 
+/** Where tasks for the next turn of the host's own loop go: Node's globals are one. */
+export interface Immediates {
+  setImmediate(run: () => void): unknown;
+  clearImmediate(immediate: unknown): void;
+}
+
 /** Fires `wake` once after `delayNs`; Infinity disarms. */
 export type ArmTimer = (delayNs: number) => void;
 
@@ -18,14 +24,17 @@ export class LoopDriver {
   readonly loop: Loop;
   readonly #arm: ArmTimer;
   readonly #soon: () => void;
+  readonly #immediates: Immediates;
   #armedNs = Number.POSITIVE_INFINITY;
-  #immediate: NodeJS.Immediate | null = null;
+  /** What setImmediate returned, or null: none is due. */
+  #immediate: unknown = null;
   #turning = false;
   #stopped = false;
 
-  constructor(loop: Loop, arm: ArmTimer) {
+  constructor(loop: Loop, arm: ArmTimer, immediates: Immediates = globalThis as unknown as Immediates) {
     this.loop = loop;
     this.#arm = arm;
+    this.#immediates = immediates;
     this.#soon = () => {
       this.#immediate = null;
       this.turn();
@@ -69,7 +78,7 @@ export class LoopDriver {
     if (this.#stopped) return;
     const nextNs = this.#nextNs();
     if (nextNs === Number.NEGATIVE_INFINITY) {
-      this.#immediate ??= setImmediate(this.#soon);
+      this.#immediate ??= this.#immediates.setImmediate(this.#soon);
       return;
     }
     if (nextNs === Number.POSITIVE_INFINITY) {
@@ -95,7 +104,7 @@ export class LoopDriver {
     if (this.#stopped) return;
     this.#stopped = true;
     this.loop.onWork = null;
-    if (this.#immediate !== null) clearImmediate(this.#immediate);
+    if (this.#immediate !== null) this.#immediates.clearImmediate(this.#immediate);
     this.#immediate = null;
     if (this.#armedNs !== Number.POSITIVE_INFINITY) this.#arm(Number.POSITIVE_INFINITY);
   }

@@ -96,7 +96,13 @@ export class BackendLab {
     return backend;
   }
 
-  /** The same, and what an attempt that must fail says. */
+  /** Takes care of a backend that the test made. */
+  adopt(backend: Backend): Backend {
+    this.#backends.push(backend);
+    return backend;
+  }
+
+  /** The same as open, and what an attempt that must fail says. */
   async refusal(type: string, options: Record<string, unknown>): Promise<string> {
     const before = this.hostIo.stats().openHandles;
     let error: Error | undefined;

@@ -2,8 +2,11 @@
 
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { WebSocket } from 'ws';
+import type { Backend } from '../../src/backends/backend.ts';
 import { MacTable } from '../../src/backends/mac-table.ts';
+import { type ClientSocket, websocketClient } from '../../src/backends/websocket-client.ts';
 import type { WebsocketStats } from '../../src/backends/websocket-stats.ts';
+import { type NetdevConfigOf, readNetdev } from '../../src/config/netdevs/index.ts';
 import { VirtualClock } from '../../src/core/clock.ts';
 import { packet, tags } from '../lib/context.ts';
 import { BackendLab, freePorts } from './lab.ts';
@@ -180,6 +183,74 @@ describe('a connecting websocket netdev', () => {
     await lab.until(() => !client.ports[0]!.linkUp);
     await lab.open('websocket', { listen: `127.0.0.1:${port}` });
     await lab.untilLater(() => client.ports[0]!.linkUp);
+  });
+});
+
+describe("a page's websocket netdev", () => {
+  /** A socket as a page has it: it cannot pause, and says nothing of pongs. What waits in it is what the test says. */
+  const pageSocket = (url: string, waiting: { bytes: number }): ClientSocket => {
+    const socket = new WebSocket(url);
+    return {
+      get binaryType() {
+        return socket.binaryType;
+      },
+      set binaryType(type) {
+        socket.binaryType = type as 'arraybuffer';
+      },
+      get bufferedAmount() {
+        return waiting.bytes;
+      },
+      addEventListener: (type: string, listener: (event: never) => void) =>
+        socket.addEventListener(type as 'message', listener as () => void),
+      send: (message) => socket.send(message),
+      close: () => socket.close(),
+    };
+  };
+
+  const open = (url: string, waiting = { bytes: 0 }) => {
+    const row = websocketClient((to) => pageSocket(to, waiting));
+    const config = readNetdev({ type: 'websocket', id: 'page', url, 'reconnect-ms': 100 });
+    return row(config as NetdevConfigOf<'websocket'>, lab.context) as Backend;
+  };
+
+  it('sends and receives, drops and counts what the guest has no room for, and holds the guest while much waits', async () => {
+    const [port] = freePorts(lab, 1) as [number];
+    const server = await lab.open('websocket', { listen: `127.0.0.1:${port}` });
+    const far = lab.guest(server);
+    const waiting = { bytes: 0 };
+    const client = lab.adopt(open(`ws://127.0.0.1:${port}/`, waiting));
+    const stats = client.stats as WebsocketStats;
+    const guest = lab.guest(client);
+    await lab.until(() => client.ports[0]!.linkUp && (server.stats as WebsocketStats).clients === 1);
+    guest.send(packet(1, 100));
+    await lab.until(() => far.received.length === 1);
+    guest.room = 0;
+    for (let i = 0; i < 300; i++) far.send(packet(i, 100));
+    await lab.until(() => stats.rxDropQueueFull === 300 - 256);
+    guest.allow(Number.POSITIVE_INFINITY);
+    await lab.until(() => guest.received.length === 256);
+    expect(tags(guest.received)).toEqual(Array.from({ length: 256 }, (_, i) => i));
+
+    waiting.bytes = 5 << 20;
+    expect(guest.send(packet(2, 100), packet(3, 100))).toBe(1);
+    await lab.pass(5e6);
+    expect(guest.waiting).toHaveLength(1);
+    waiting.bytes = 0;
+    await lab.pass(5e6);
+    await lab.until(() => far.received.length === 3);
+    expect(tags(far.received)).toEqual([1, 2, 3]);
+  });
+
+  it('cannot listen, and tells why it cannot connect', () => {
+    const row = websocketClient(() => {
+      throw new Error('not from a page of https');
+    });
+    const config = (more: object) =>
+      readNetdev({ type: 'websocket', id: 'x', ...more }) as NetdevConfigOf<'websocket'>;
+    expect(() => row(config({ listen: ':1' }), lab.context)).toThrow(/can only connect/);
+    expect(() => row(config({ url: 'ws://a/' }), lab.context)).toThrow(
+      "can't connect to ws://a/: not from a page of https",
+    );
   });
 });
 
