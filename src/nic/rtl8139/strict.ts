@@ -198,7 +198,7 @@ export class Rtl8139Strict {
 
   /** The bytes `lanes` of a register are about to be written as in `value`. */
   write(register: number, value: number, lanes: number): void {
-    const { bytes, words } = this.#chip;
+    const { bytes } = this.#chip;
     const reserved = RESERVED.get(register);
     if (reserved !== undefined) this.#must((value & lanes & reserved) === 0, 'reserved-bits', value & lanes);
     if (register < MAR + 8) {
@@ -232,7 +232,7 @@ export class Rtl8139Strict {
         return;
       case RDSAR:
       case RDSAR + 4: {
-        const moved = ((words[register >> 2] ^ value) & lanes) !== 0;
+        const moved = this.#moved(register, value, lanes);
         const live = (bytes[CR] & CR_RE) !== 0 && (bytes[CPCR] & CPCR_RX) !== 0;
         this.#must(!moved || !live, 'rx-ring-moved', value);
         if (register === RDSAR) this.#must((value & lanes & (RING_ALIGN - 1)) === 0, 'ring-alignment', value);
@@ -242,6 +242,12 @@ export class Rtl8139Strict {
         if ((value & (TPPOLL_NPQ | TPPOLL_HPQ)) !== 0) this.#poll(value, plus);
         return;
     }
+  }
+
+  /** Whether a ring's address is written that had another one; drivers may place a ring after CR was written. */
+  #moved(register: number, value: number, lanes: number): boolean {
+    const before = this.#chip.words[register >> 2];
+    return before !== 0 && ((before ^ value) & lanes) !== 0;
   }
 
   #command(value: number): void {
@@ -284,8 +290,8 @@ export class Rtl8139Strict {
   // C+.
 
   #txRing(register: number, value: number, lanes: number): void {
-    const { bytes, words } = this.#chip;
-    const moved = ((words[register >> 2] ^ value) & lanes) !== 0;
+    const { bytes } = this.#chip;
+    const moved = this.#moved(register, value, lanes);
     this.#must(!moved || (bytes[CR] & CR_TE) === 0, 'tx-ring-moved', value);
     if (register === TNPDS || register === THPDS)
       this.#must((value & lanes & (RING_ALIGN - 1)) === 0, 'ring-alignment', value);
