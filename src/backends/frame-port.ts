@@ -8,8 +8,10 @@
  * the peer refuses waits here, at most one batch, and the host is not read meanwhile: frames then wait in the kernel. When the pool is
  * empty nothing is read for STARVED_NS.
  *
- * Towards the host. What the kernel does not take (EAGAIN) is refused to the peer until the descriptor is writable again. Anything else
- * that goes wrong with a frame costs that frame, counted.
+ * Towards the host. What the kernel does not take (EAGAIN) is refused to the peer until the descriptor is writable again. When it has no
+ * memory or its queue is full (ENOBUFS, of which no descriptor tells the end) the frame is tried again every RETRY_NS, RETRIES_MAX times; then it is lost,
+ * and so are the next ones at once until one goes out: what cannot send must not hold the guest. Anything else that goes wrong with a frame costs
+ * that frame, counted.
  *
  * Interest in readiness is dropped lazily, when it is told and of no use: a peer that refuses now and then costs no system call.
  */
@@ -37,6 +39,8 @@ export class FramePortStats {
   txFrames = 0;
   /** Times the host took no more for now. */
   txBlocked = 0;
+  /** Times the host had no memory for a frame, and it was kept to be tried again. */
+  txRetries = 0;
   txDropTooLong = 0;
   txDropNoBuffers = 0;
   /** Nobody there, or the network or interface is down. */
@@ -50,6 +54,8 @@ const FIRST_SLOTS = 8;
 const SMALL_SLOTS = 64;
 const LARGE_SLOTS = 16;
 const STARVED_NS = 1_000_000;
+const RETRY_NS = 500_000;
+const RETRIES_MAX = 8;
 const { EAGAIN, ECONNREFUSED, EMSGSIZE, ENOBUFS, ENOMEM } = ERRNO;
 const UNREACHABLE: readonly number[] = [
   2, // ENOENT: no such unix socket
@@ -86,13 +92,17 @@ export abstract class FramePort implements Client {
   #receiveInterest = 0;
   #sendInterest = 0;
   #writeBlocked = false;
+  /** How often in a row the host had no memory for a frame. */
+  #retries = 0;
   readonly #starved;
+  readonly #retry;
 
   constructor(name: string, context: BackendContext, hostIo: HostIo) {
     this.context = context;
     this.hostIo = hostIo;
     this.port = new Port(name, 'backend', this, context);
     this.#starved = context.loop.timer(() => this.#setInterest(READABLE, true));
+    this.#retry = context.loop.timer(() => this.#writeAgain());
   }
 
   /** Goes to work on descriptors, which are this object's to close from then on; `send` may be another one than `receive`. */
@@ -119,6 +129,8 @@ export abstract class FramePort implements Client {
     if (receiveHandle === 0) return;
     this.receiveHandle = this.sendHandle = 0;
     this.#starved.cancel();
+    this.#retry.cancel();
+    this.#retries = 0;
     this.stats.rxDropDisconnected += this.waiting;
     this.context.pool.releaseAll(this.batch, this.#heldFrom, this.#heldTo);
     this.#heldFrom = this.#heldTo = 0;
@@ -206,7 +218,7 @@ export abstract class FramePort implements Client {
       for (let i = 0; i < got; i++) if (t[slots[i]! + TOTAL]! > pool.smallBytes) long++;
       this.#large = long * 2 > got || (wasLarge && long * 4 > got);
       if (got === count) this.#wanted = Math.min(SMALL_SLOTS, this.#wanted * 2);
-      else if (got * 4 < count) this.#wanted = Math.max(FIRST_SLOTS, this.#wanted >> 1);
+      else if (got * 2 < count) this.#wanted = Math.max(FIRST_SLOTS, this.#wanted >> 1);
       const n = this.unpack(slots, got);
       if (n > 0) this.#deliver(n);
       if (got < count) return;
@@ -284,6 +296,7 @@ export abstract class FramePort implements Client {
         pool.releaseAll(frames, at, at + sent);
         at += sent;
         mended = false;
+        this.#retries = 0;
         continue;
       }
       const errno = -sent;
@@ -293,12 +306,20 @@ export abstract class FramePort implements Client {
         this.#setInterest(WRITABLE, true);
         break;
       }
+      const noMemory = errno === ENOBUFS || errno === ENOMEM;
+      if (noMemory && this.#retries < RETRIES_MAX) {
+        this.#retries++;
+        stats.txRetries++;
+        this.#writeBlocked = true;
+        this.#retry.armIn(RETRY_NS);
+        break;
+      }
       if (!mended && this.mend(errno)) {
         mended = true;
         continue;
       }
       if (errno === EMSGSIZE) stats.txDropTooLong++;
-      else if (errno === ENOBUFS || errno === ENOMEM) stats.txDropNoBuffers++;
+      else if (noMemory) stats.txDropNoBuffers++;
       else if (UNREACHABLE.includes(errno)) stats.txDropUnreachable++;
       else stats.txDropHostError++;
       pool.release(frames[at]!);
@@ -310,10 +331,11 @@ export abstract class FramePort implements Client {
   }
 
   #writable(): void {
-    if (!this.#writeBlocked) {
-      this.#setInterest(WRITABLE, false);
-      return;
-    }
+    if (!this.#writeBlocked || this.#retry.armed) this.#setInterest(WRITABLE, false);
+    else this.#writeAgain();
+  }
+
+  #writeAgain(): void {
     this.#writeBlocked = false;
     this.port.ready();
   }
