@@ -151,7 +151,14 @@ function copyAlike(source: ByteMemory, from: number, target: ByteMemory, to: num
 function copySkewed(source: DataView, from: number, target: DataView, to: number, length: number): void {
   const last = from + length - 4;
   const shift = to - from;
-  for (let i = from; i < last; i += 4) target.setInt32(i + shift, source.getInt32(i, true), true);
+  let i = from;
+  for (const stop = last - 12; i < stop; i += 16) {
+    target.setInt32(i + shift, source.getInt32(i, true), true);
+    target.setInt32(i + shift + 4, source.getInt32(i + 4, true), true);
+    target.setInt32(i + shift + 8, source.getInt32(i + 8, true), true);
+    target.setInt32(i + shift + 12, source.getInt32(i + 12, true), true);
+  }
+  for (; i < last; i += 4) target.setInt32(i + shift, source.getInt32(i, true), true);
   // The last word once more from its own start: it may overlap the one before, with the same bytes.
   target.setInt32(last + shift, source.getInt32(last, true), true);
 }

@@ -35,7 +35,7 @@ import {
 } from '../core/pool.ts';
 import { ACCEPT_CSUM, acceptable } from '../core/port.ts';
 import { putU16be, putU32be, swap16, u16be, u32be } from '../wire/bytes.ts';
-import { chainSum, finishChecksum, foldSum, pseudoSumAt, sumBytes } from '../wire/checksum.ts';
+import { finishChecksum, foldSum, pseudoSumAt, sumBytes, sumWords } from '../wire/checksum.ts';
 import { HEADER_BYTES } from './frame-size.ts';
 
 const ETHERTYPE_IPV4 = 0x0800;
@@ -45,6 +45,7 @@ const ETHERTYPE_QINQ = 0x88a8;
 const PROTOCOL_TCP = 6;
 const PROTOCOL_UDP = 17;
 const IPV6_FRAGMENT = 44;
+const IPV4_BYTES = 20;
 const IPV6_BYTES = 40;
 const FRAGMENT_HEADER_BYTES = 8;
 const TCP_FIN_PSH = 0x09;
@@ -66,10 +67,12 @@ export function sumFrame(pool: FramePool, frame: number, start: number, length: 
       continue;
     }
     const part = Math.min(size - start, length - done);
-    const memory = pool.regions[t[s + REGION]];
+    const { bytes, words } = pool.memories[t[s + REGION]];
     // A region that was taken away reads as zeros, which add nothing.
-    if (t[s + OFFSET] + start + part <= memory.length)
-      sum = chainSum(sum, done, memory, t[s + OFFSET] + start, part);
+    if (t[s + OFFSET] + start + part <= bytes.length) {
+      const segment = foldSum(sumWords(bytes, words, t[s + OFFSET] + start, part));
+      sum += (done & 1) === 0 ? segment : swap16(segment);
+    }
     done += part;
     start = 0;
   }
@@ -174,7 +177,7 @@ export class HeaderLayout {
 function segmentFrame(pool: FramePool, frame: number, gso: number, out: Int32Array): number {
   const layout = new HeaderLayout();
   const t = pool.table;
-  const bytes = pool.bytes;
+  const { bytes, words } = pool.memories[0];
   const slot = t[frame + OFFSET];
   const headRoom = t[frame + LENGTH];
   const total = t[frame + TOTAL];
@@ -242,7 +245,8 @@ function segmentFrame(pool: FramePool, frame: number, gso: number, out: Int32Arr
     }
     putU16be(bytes, to + l4 + checksumAt, 0);
     if (!udpUnchecked) {
-      const sum = sumBytes(bytes, to + l4, length - l4, pseudoSumAt(bytes, to + ip, protocol, length - l4));
+      const pseudo = pseudoSumAt(bytes, to + ip, protocol, length - l4);
+      const sum = sumWords(bytes, words, to + l4, length - l4, pseudo);
       const checksum = finishChecksum(sum);
       putU16be(bytes, to + l4 + checksumAt, checksum === 0 && !isTcp ? 0xffff : checksum);
     }
@@ -365,17 +369,40 @@ const FRAGMENT_OR_PROTOCOL = 0xff00ff3f | 0;
 const WHOLE_TCP = PROTOCOL_TCP << 24;
 
 /**
- * Whether the frame of `total` bytes at `headers[word]` (little-endian words) is plain: IPv4 without options with TCP, unfragmented and whole. What `verifyFrame`
+ * Whether the frame of `total` bytes at `at` is plain: IPv4 without options with TCP, unfragmented and whole. What `verifyFrame`
  * finds of one with FACT_CSUM_VALID is then known: CHECKED_IP and CHECKED_L4.
  */
-export function isPlainTcp4(headers: Int32Array, word: number, total: number): boolean {
-  const length = swap16(headers[word + 4]) + HEADER_BYTES;
+export function isPlainTcp4(headers: DataView, at: number, total: number): boolean {
+  const length = headers.getUint16(at + 16) + HEADER_BYTES;
   return (
-    (headers[word + 3] & 0xffffff) === PLAIN_IPV4 &&
-    (headers[word + 5] & FRAGMENT_OR_PROTOCOL) === WHOLE_TCP &&
+    (headers.getInt32(at + 12, true) & 0xffffff) === PLAIN_IPV4 &&
+    (headers.getInt32(at + 20, true) & FRAGMENT_OR_PROTOCOL) === WHOLE_TCP &&
     length >= PLAIN_HEADERS_BYTES &&
     length <= total
   );
+}
+
+/** `verifyFrame` of a frame in one segment that `isPlainTcp4` and has no FACT_CSUM_VALID. */
+export function verifyPlainTcp4(pool: FramePool, at: number): number {
+  const { view, bytes, words } = pool.memories[0];
+  const ip = at + HEADER_BYTES;
+  const addresses = halves(view.getInt32(ip + 12, true)) + halves(view.getInt32(ip + 16, true));
+  const header =
+    halves(view.getInt32(ip, true)) +
+    halves(view.getInt32(ip + 4, true)) +
+    halves(view.getInt32(ip + 8, true)) +
+    addresses;
+  let found = CHECKED_IP | CHECKED_L4;
+  if (foldSum(header) !== 0xffff) found |= BAD_IP;
+  const l4Bytes = view.getUint16(ip + 2) - IPV4_BYTES;
+  // Little-endian like the sums above: a correct sum is all ones in either order.
+  const pseudo = addresses + swap16(PROTOCOL_TCP) + swap16(l4Bytes);
+  const sum = pseudo + swap16(foldSum(sumWords(bytes, words, ip + IPV4_BYTES, l4Bytes)));
+  return foldSum(sum) === 0xffff ? found : found | BAD_L4;
+}
+
+function halves(word: number): number {
+  return (word & 0xffff) + (word >>> 16);
 }
 
 /**

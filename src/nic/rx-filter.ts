@@ -112,12 +112,15 @@ export class RxFilter {
     this.#used = used;
   }
 
-  /**
-   * True when a frame for this address is accepted as one for the main address, unless its tag speaks against it. The address as two little-endian
-   * words: its first four bytes, its last two. For models that look at headers by words.
-   */
-  isMain(low: number, high: number): boolean {
-    return this.#table[0] === low && this.#table[1] === high && !this.noUnicast && (low & 1) === 0;
+  /** True when the frame whose header lies at `at` is accepted as one for the main address, unless its tag speaks against it: `decide` in short. */
+  isMain(headers: DataView, at: number): boolean {
+    const low = headers.getInt32(at, true);
+    return (
+      this.#table[0] === low &&
+      this.#table[1] === headers.getUint16(at + 4, true) &&
+      !this.noUnicast &&
+      (low & 1) === 0
+    );
   }
 
   /** Judges the frame of `length` bytes whose header lies at `at`. */

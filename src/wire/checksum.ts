@@ -7,7 +7,7 @@
  * verify: then the finished checksum is 0.
  *
  * - One run of bytes: `sumBytes`, or `ChecksumRegion.sum` where a pool's memory is summed again and again: it keeps a
- *   32-bit view of that memory and is more than twice as fast on payloads.
+ *   32-bit view of that memory. `sumWords` is the same for memory whose words the caller has: four times as fast on payloads.
  * - A payload in several segments: `chainSum`, told how many bytes went before. A segment that starts at an odd
  *   position has its bytes in the other half of each word, which is the same as swapping its folded sum
  *   (RFC 1071 section 2 (B)).
@@ -20,7 +20,7 @@ import { swap16, u16be, u32be } from './bytes.ts';
 /** From this length on, making a 32-bit view costs less than summing byte by byte. */
 const VIEW_MIN_BYTES = 2048;
 /** From this length on, aligning for a view that exists costs less. */
-const REGION_MIN_BYTES = 96;
+const WORDS_MIN_BYTES = 32;
 
 const LITTLE_ENDIAN = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1;
 
@@ -35,7 +35,7 @@ export function finishChecksum(sum: number): number {
   return ~foldSum(sum) & 0xffff;
 }
 
-/** `sum` plus the words of a run of bytes, an odd last byte padded with zero. */
+/** `sum` plus the words of a run of bytes, at most 256 KiB, an odd last byte padded with zero. */
 export function sumBytes(bytes: Uint8Array, offset: number, length: number, sum = 0): number {
   if (length >= VIEW_MIN_BYTES) return sumBytesByView(bytes, offset, length, sum);
   const end = offset + length;
@@ -55,45 +55,71 @@ export function sumBytes(bytes: Uint8Array, offset: number, length: number, sum 
   return sum + (high << 8) + low;
 }
 
-/** `sumBytes` by way of a temporary 32-bit view, for long runs. */
+/** `sumBytes` by way of a temporary view, for long runs. */
 function sumBytesByView(bytes: Uint8Array, offset: number, length: number, sum: number): number {
   const head = -(bytes.byteOffset + offset) & 3;
-  const blocks = (length - head) >>> 4;
-  const view = new Uint32Array(bytes.buffer, bytes.byteOffset + offset + head, 4 * blocks);
-  return sumAround(bytes, offset, length, head, sumBlocks(view, 0, blocks), sum);
+  const count = (length - head) >>> 2;
+  const view = new Int32Array(bytes.buffer, bytes.byteOffset + offset + head, count);
+  return sumAround(bytes, offset, length, head, sumOfWords(view, 0, count), sum);
 }
 
-/** The folded big-endian sum of `count` blocks of four 32-bit words. */
-function sumBlocks(view: Uint32Array, first: number, count: number): number {
-  // Four accumulators, so that no addition waits for the one before it; doubles hold 2^21 words exactly.
-  let a = 0;
-  let b = 0;
-  let c = 0;
-  let d = 0;
-  const end = first + 4 * count;
-  for (let i = first; i < end; i += 4) {
-    a += view[i];
-    b += view[i + 1];
-    c += view[i + 2];
-    d += view[i + 3];
+/**
+ * `sumBytes` of a memory that is also there as `words`, from its first byte on: several times as fast from 32 bytes on. Without words (an empty array) it is
+ * `sumBytes`.
+ */
+export function sumWords(
+  bytes: Uint8Array,
+  words: Int32Array,
+  offset: number,
+  length: number,
+  sum = 0,
+): number {
+  if (length < WORDS_MIN_BYTES || words.length === 0) return sumBytes(bytes, offset, length, sum);
+  const head = -offset & 3;
+  const folded = sumOfWords(words, (offset + head) >>> 2, (length - head) >>> 2);
+  return sumAround(bytes, offset, length, head, folded, sum);
+}
+
+/** The folded big-endian sum of `count` words. */
+function sumOfWords(words: Int32Array, first: number, count: number): number {
+  let low = 0;
+  let high = 0;
+  const end = first + count;
+  let i = first;
+  for (const last = end - 7; i < last; i += 8) {
+    const a = words[i];
+    const b = words[i + 1];
+    const c = words[i + 2];
+    const d = words[i + 3];
+    const e = words[i + 4];
+    const f = words[i + 5];
+    const g = words[i + 6];
+    const h = words[i + 7];
+    low += (a & 0xffff) + (b & 0xffff) + (c & 0xffff) + (d & 0xffff);
+    low += (e & 0xffff) + (f & 0xffff) + (g & 0xffff) + (h & 0xffff);
+    high += (a >>> 16) + (b >>> 16) + (c >>> 16) + (d >>> 16);
+    high += (e >>> 16) + (f >>> 16) + (g >>> 16) + (h >>> 16);
   }
-  const total = a + b + c + d;
-  const folded = foldSum((total & 0xffff) + ((total >>> 16) & 0xffff) + Math.floor(total / 0x1_0000_0000));
+  for (; i < end; i++) {
+    low += words[i] & 0xffff;
+    high += words[i] >>> 16;
+  }
+  const folded = foldSum(foldSum(low) + foldSum(high));
   return LITTLE_ENDIAN ? swap16(folded) : folded;
 }
 
-/** `sum` plus the bytes before (`head`, at most 3) and behind the blocks of a run, and the blocks' own sum. */
+/** `sum` plus the bytes before (`head`, at most 3) and behind the whole words of a run, and the words' own sum. */
 function sumAround(
   bytes: Uint8Array,
   offset: number,
   length: number,
   head: number,
-  blocksSum: number,
+  wordsSum: number,
   sum: number,
 ): number {
-  const done = head + ((length - head) & ~15);
+  const done = head + ((length - head) & ~3);
   if (head !== 0) sum = sumBytes(bytes, offset, head, sum);
-  sum = chainFolded(sum, head, blocksSum);
+  sum = chainFolded(sum, head, wordsSum);
   return done === length ? sum : chainSum(sum, done, bytes, offset + done, length - done);
 }
 
@@ -119,24 +145,21 @@ export function chainSum(
 /** Sums over one long-lived memory, of which it keeps a 32-bit view: nothing is allocated per call. */
 export class ChecksumRegion {
   readonly bytes: Uint8Array;
-  readonly #words: Uint32Array;
-  /** How far `bytes` starts behind the first whole word of the view. */
-  readonly #skew: number;
+  readonly #words: Int32Array;
 
   constructor(bytes: Uint8Array) {
     this.bytes = bytes;
-    const viewStart = (bytes.byteOffset + 3) & ~3;
-    this.#skew = viewStart - bytes.byteOffset;
-    const words = Math.max(0, bytes.byteLength - this.#skew) >>> 2;
-    this.#words = new Uint32Array(bytes.buffer, words === 0 ? 0 : viewStart, words);
+    const aligned = bytes.byteOffset % 4 === 0;
+    this.#words = new Int32Array(
+      bytes.buffer,
+      aligned ? bytes.byteOffset : 0,
+      aligned ? bytes.length >>> 2 : 0,
+    );
   }
 
   /** `sumBytes` of this memory. */
   sum(offset: number, length: number, sum = 0): number {
-    if (length < REGION_MIN_BYTES) return sumBytes(this.bytes, offset, length, sum);
-    const head = (this.#skew - offset) & 3;
-    const blocks = sumBlocks(this.#words, (offset + head - this.#skew) >>> 2, (length - head) >>> 4);
-    return sumAround(this.bytes, offset, length, head, blocks, sum);
+    return sumWords(this.bytes, this.#words, offset, length, sum);
   }
 
   /** `chainSum` of this memory. */

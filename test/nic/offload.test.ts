@@ -15,6 +15,7 @@ import {
   GSO_UDP,
   GSO_UDP_L4,
   HEADER_LENGTH,
+  OFFSET,
 } from '../../src/core/pool.ts';
 import { ACCEPT_ALL, ACCEPT_CSUM, ACCEPT_ECN, ACCEPT_TSO4 } from '../../src/core/port.ts';
 import {
@@ -24,7 +25,9 @@ import {
   CHECKED_IP,
   CHECKED_L4,
   HeaderLayout,
+  isPlainTcp4,
   verifyFrame,
+  verifyPlainTcp4,
 } from '../../src/nic/offload.ts';
 
 interface Shape {
@@ -511,5 +514,37 @@ describe('verifyFrame', () => {
     expect(check(() => {}, 100)).toBe(CHECKED_IP);
     expect(check((bytes) => bytes.set([8, 6], 12))).toBe(0);
     expect(check(() => {}, 20)).toBe(0);
+  });
+
+  it('is what verifyPlainTcp4 finds of a plain TCP packet, at every alignment, whatever bit is turned', () => {
+    fc.assert(
+      fc.property(
+        fc.integer({ min: 0, max: 1460 }),
+        fc.integer({ min: 0, max: 7 }),
+        fc.option(fc.nat(), { nil: undefined }),
+        (payload, skew, turned) => {
+          const shape: Shape = {
+            version: 4,
+            protocol: 6,
+            tags: 0,
+            ipOptions: 0,
+            tcpOptions: 0,
+            payload,
+            flags: 0x10,
+          };
+          const bytes = Uint8Array.from(naivePacket(shape, 0, payload, 7, 1, 0x10));
+          if (turned !== undefined) bytes[14 + (turned % (bytes.length - 14))]! ^= 1 << (turned & 7);
+          const frame = pool.alloc(bytes.length + 8);
+          pool.table[frame + OFFSET] = pool.table[frame + OFFSET]! + skew;
+          const at = pool.table[frame + OFFSET]!;
+          pool.bytes.set(bytes, at);
+          pool.setLength(frame, bytes.length);
+          const plain = isPlainTcp4(pool.memories[0]!.view, at, bytes.length);
+          if (turned === undefined) expect(plain).toBe(true);
+          if (plain) expect(verifyPlainTcp4(pool, at)).toBe(verifyFrame(pool, frame, layout));
+          pool.release(frame);
+        },
+      ),
+    );
   });
 });

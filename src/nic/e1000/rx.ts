@@ -14,7 +14,6 @@ import { copyMemory } from '../../core/copy.ts';
 import { FACT_CSUM_VALID, FACTS, LENGTH, NEXT, OFFSET, REGION, TOTAL } from '../../core/pool.ts';
 import type { Port } from '../../core/port.ts';
 import { DMA_BOTH, DMA_WRITE } from '../../pci/guest-memory.ts';
-import { swap16 } from '../../wire/bytes.ts';
 import { finishChecksum } from '../../wire/checksum.ts';
 import { isBroadcastMac } from '../../wire/ethernet.ts';
 import { FRAME_MIN_BYTES } from '../frame-size.ts';
@@ -27,6 +26,7 @@ import {
   isPlainTcp4,
   sumFrame,
   verifyFrame,
+  verifyPlainTcp4,
 } from '../offload.ts';
 import {
   RX_ACCEPT_INEXACT,
@@ -84,6 +84,7 @@ const ERROR_RXE = 1 << 15;
 const VLAN_TAG_BYTES = 4;
 const TAG_MASK = 0xffff << 16;
 const ADDRESSES_BYTES = 12;
+const TYPE_OFFSET = 12;
 
 export class Receiver {
   readonly #chip: Chip;
@@ -366,19 +367,19 @@ export class Receiver {
     const { regs, pool, filter, stats, hardware, memory } = this.#chip;
     const t = pool.table;
     const slots = pool.memories[0];
-    const headers = slots.words;
+    const headers = slots.view;
     const count = this.#count;
     const ringAt = memory.translate(this.#base, DESCRIPTOR_BYTES * count, DMA_BOTH) >> 2;
     const ringWords = memory.hit.words;
     const rxcsum = regs[RXCSUM >> 2];
-    if (ringAt < 0 || headers.length === 0 || (rxcsum & RXCSUM_PCSS) !== 0) return 0;
+    if (ringAt < 0 || (rxcsum & RXCSUM_PCSS) !== 0) return 0;
     const checking = (rxcsum & (RXCSUM_IPOFL | RXCSUM_TUOFL)) !== 0;
     const unchecked = STATUS_DD | STATUS_EOP | STATUS_IXSM;
     let trusted = STATUS_DD | STATUS_EOP;
     if ((rxcsum & RXCSUM_IPOFL) !== 0) trusted |= STATUS_IPCS;
     if ((rxcsum & RXCSUM_TUOFL) !== 0) trusted |= STATUS_TCPCS;
-    const tagType = swap16(regs[VET >> 2]);
-    const filterType = swap16(filter.vlanType);
+    const tagType = regs[VET >> 2] & 0xffff;
+    const filterType = filter.vlanType;
     const maxBytes = Math.min(longest, this.#bufferBytes);
     let head = regs[RDH >> 2];
     let free = this.#free();
@@ -388,19 +389,20 @@ export class Receiver {
       const frame = frames[i];
       const total = t[frame + TOTAL];
       const at = t[frame + OFFSET];
-      if (total < FRAME_MIN_BYTES || total > maxBytes || (at & 3) !== 0 || t[frame + NEXT] !== 0) break;
-      const word = at >> 2;
-      const type = headers[word + 3] & 0xffff;
+      if (total < FRAME_MIN_BYTES || total > maxBytes || t[frame + NEXT] !== 0) break;
+      const type = headers.getUint16(at + TYPE_OFFSET);
       if (type === tagType || type === filterType) break;
-      if (!filter.isMain(headers[word], headers[word + 1] & 0xffff)) break;
+      if (!filter.isMain(headers, at)) break;
       const d = ringAt + 4 * head;
       const address = (ringWords[d + 1] >>> 0) * 4294967296 + (ringWords[d] >>> 0);
       const target = memory.translate(address, total, DMA_WRITE);
       if (target < 0) break;
       let status = unchecked;
       if (checking) {
-        if (t[frame + FACTS] === FACT_CSUM_VALID && isPlainTcp4(headers, word, total)) status = trusted;
-        else status = STATUS_DD | STATUS_EOP | this.#checksumStatus(frame, rxcsum);
+        if (!isPlainTcp4(headers, at, total))
+          status = STATUS_DD | STATUS_EOP | this.#checksumStatus(frame, rxcsum);
+        else if (t[frame + FACTS] === FACT_CSUM_VALID) status = trusted;
+        else status = STATUS_DD | STATUS_EOP | statusOf(verifyPlainTcp4(pool, at), rxcsum);
       }
       copyMemory(slots, at, memory.hit, target, total);
       ringWords[d + 2] = total;
@@ -474,18 +476,7 @@ export class Receiver {
 
   /** IPCS and TCPCS with their error bits, by RXCSUM; IXSM for what is not IP. */
   #checksumStatus(frame: number, rxcsum: number): number {
-    const found = verifyFrame(this.#chip.pool, frame, this.#layout);
-    if (found === 0) return STATUS_IXSM;
-    let status = 0;
-    if ((rxcsum & RXCSUM_IPOFL) !== 0 && (found & CHECKED_IP) !== 0) {
-      status |= STATUS_IPCS;
-      if ((found & BAD_IP) !== 0) status |= ERROR_IPE;
-    }
-    if ((rxcsum & RXCSUM_TUOFL) !== 0 && (found & CHECKED_L4) !== 0) {
-      status |= STATUS_TCPCS;
-      if ((found & BAD_L4) !== 0) status |= ERROR_TCPE;
-    }
-    return status;
+    return statusOf(verifyFrame(this.#chip.pool, frame, this.#layout), rxcsum);
   }
 
   /** The packet checksum: the sum from PCSS on. Computed only for drivers that set PCSS. */
@@ -533,4 +524,19 @@ export class Receiver {
     }
     return position >= end || memory.write(address + position - done, this.#zeros, 0, end - position);
   }
+}
+
+/** IPCS and TCPCS with their error bits, by RXCSUM, of what `verifyFrame` found; IXSM for what is not IP. */
+function statusOf(found: number, rxcsum: number): number {
+  if (found === 0) return STATUS_IXSM;
+  let status = 0;
+  if ((rxcsum & RXCSUM_IPOFL) !== 0 && (found & CHECKED_IP) !== 0) {
+    status |= STATUS_IPCS;
+    if ((found & BAD_IP) !== 0) status |= ERROR_IPE;
+  }
+  if ((rxcsum & RXCSUM_TUOFL) !== 0 && (found & CHECKED_L4) !== 0) {
+    status |= STATUS_TCPCS;
+    if ((found & BAD_L4) !== 0) status |= ERROR_TCPE;
+  }
+  return status;
 }

@@ -21,6 +21,7 @@ import {
   HeaderLayout,
   isPlainTcp4,
   verifyFrame,
+  verifyPlainTcp4,
 } from '../offload.ts';
 import type { RxStore } from '../rx-store.ts';
 import type { Chip } from './chip.ts';
@@ -133,9 +134,9 @@ export class RxRing {
     const { pool, memory, halves, filter } = this.#chip;
     const t = pool.table;
     const slots = pool.memories[0];
-    const headers = slots.words;
+    const headers = slots.view;
     const ringAt = memory.translate(this.#base, DESCRIPTOR_BYTES * RING_MAX, DMA_BOTH) >> 2;
-    if (ringAt < 0 || headers.length === 0) return 0;
+    if (ringAt < 0) return 0;
     const { words } = memory.hit;
     const checking = (halves[CPCR >> 1] & CPCR_RX_CHECKSUM) !== 0;
     let index = this.index;
@@ -152,13 +153,11 @@ export class RxRing {
         total < FRAME_MIN_BYTES ||
         stored > (command & RX_SIZE) ||
         stored > NORMAL_MAX_BYTES ||
-        (at & 3) !== 0 ||
         t[frame + NEXT] !== 0
       )
         break;
-      const word = at >> 2;
-      if ((headers[word + 3] & 0xff) === TAG_TYPE_HIGH) break;
-      if (!filter.isMain(headers[word], headers[word + 1] & 0xffff)) break;
+      if (headers.getUint8(at + TYPE_OFFSET) === TAG_TYPE_HIGH) break;
+      if (!filter.isMain(headers, at)) break;
       const target = memory.translate(
         (words[d + 3] >>> 0) * 4294967296 + (words[d + 2] >>> 0),
         stored,
@@ -167,8 +166,9 @@ export class RxRing {
       if (target < 0) break;
       let checked = 0;
       if (checking) {
-        const known = t[frame + FACTS] === FACT_CSUM_VALID && isPlainTcp4(headers, word, total);
-        checked = known ? RX_PID_TCP : this.#checksumStatus(frame);
+        if (!isPlainTcp4(headers, at, total)) checked = this.#checksumStatus(frame);
+        else if (t[frame + FACTS] === FACT_CSUM_VALID) checked = RX_PID_TCP;
+        else checked = tcpStatus(verifyPlainTcp4(pool, at));
       }
       copyMemory(slots, at, memory.hit, target, total);
       clearFcs(memory.hit.bytes, target + total);
@@ -310,10 +310,8 @@ export class RxRing {
     const layout = this.#layout;
     const found = verifyFrame(this.#chip.pool, frame, layout);
     if ((found & CHECKED_IP) === 0) return 0;
-    const badIp = (found & BAD_IP) !== 0 ? RX_IPF : 0;
-    if (layout.fragment || badIp !== 0) return RX_PID_IP | badIp;
-    if (layout.protocol === PROTOCOL_TCP && (found & CHECKED_L4) !== 0)
-      return RX_PID_TCP | ((found & BAD_L4) !== 0 ? RX_TCPF : 0);
+    if (layout.fragment || (found & BAD_IP) !== 0) return RX_PID_IP | ((found & BAD_IP) !== 0 ? RX_IPF : 0);
+    if (layout.protocol === PROTOCOL_TCP && (found & CHECKED_L4) !== 0) return tcpStatus(found);
     // UDP without a checksum is right.
     if (
       layout.protocol === PROTOCOL_UDP &&
@@ -322,6 +320,12 @@ export class RxRing {
       return RX_PID_UDP | ((found & BAD_L4) !== 0 ? RX_UDPF : 0);
     return RX_PID_IP;
   }
+}
+
+/** Of a whole TCP packet in IPv4, by what was found. */
+function tcpStatus(found: number): number {
+  if ((found & BAD_IP) !== 0) return RX_PID_IP | RX_IPF;
+  return RX_PID_TCP | ((found & BAD_L4) !== 0 ? RX_TCPF : 0);
 }
 
 /** The frame check sequence, which is not known here. */

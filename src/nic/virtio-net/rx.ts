@@ -27,7 +27,6 @@ import { DMA_WRITE } from '../../pci/guest-memory.ts';
 import { CHAINS_MAX, ChainBatch } from '../../virtio/chains.ts';
 import { FAULT_BUFFER_ADDRESS } from '../../virtio/faults.ts';
 import type { VirtQueue } from '../../virtio/queue.ts';
-import { swap16 } from '../../wire/bytes.ts';
 import {
   VirtioNetHdr,
   VNET_HDR_F_DATA_VALID,
@@ -41,6 +40,7 @@ import type { NetContext } from './net.ts';
 /** Chains fetched ahead. */
 const AHEAD = 64;
 const HEADER_MAX_BYTES = 24;
+const TYPE_OFFSET = 12;
 /** A packet header with `num_buffers` and no hash, and its last word: csum_offset 0, num_buffers 1. */
 const PLAIN_HEADER_BYTES = 12;
 const ONE_BUFFER = 0x10000;
@@ -126,12 +126,11 @@ export class Receiver {
     const queue = this.#queue;
     const { pool, memory, filter, headerBytes, hashReport, guestOffloads } = this.#net;
     const slots = pool.memories[0];
-    const headers = slots.words;
-    if (queue === null || hashReport || headerBytes !== PLAIN_HEADER_BYTES || headers.length === 0) return 0;
+    const headers = slots.view;
+    if (queue === null || hashReport || headerBytes !== PLAIN_HEADER_BYTES) return 0;
     const t = pool.table;
     const chains = this.#chains;
     const written = this.#written;
-    const tagType = swap16(filter.vlanType);
     const checked = (guestOffloads & ACCEPT_CSUM) !== 0 ? VNET_HDR_F_DATA_VALID : 0;
     let i = from;
     while (i < to) {
@@ -144,16 +143,9 @@ export class Receiver {
         const at = t[frame + OFFSET];
         const total = t[frame + TOTAL];
         const facts = t[frame + FACTS];
-        if (
-          total < FRAME_MIN_BYTES ||
-          (at & 3) !== 0 ||
-          t[frame + NEXT] !== 0 ||
-          (facts & ~FACT_CSUM_VALID) !== 0
-        )
-          break;
-        const word = at >> 2;
-        if ((headers[word + 3] & 0xffff) === tagType) break;
-        if (!filter.isMain(headers[word], headers[word + 1] & 0xffff)) break;
+        if (total < FRAME_MIN_BYTES || t[frame + NEXT] !== 0 || (facts & ~FACT_CSUM_VALID) !== 0) break;
+        if (headers.getUint16(at + TYPE_OFFSET) === filter.vlanType) break;
+        if (!filter.isMain(headers, at)) break;
         const part = chains.writeFrom[chain];
         const needed = PLAIN_HEADER_BYTES + total;
         if (part >= chains.first[chain + 1] || chains.length[part] < needed) break;
