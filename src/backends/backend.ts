@@ -1,11 +1,13 @@
 /** What every backend is to the network that holds it, and what it is given. One file per backend opens one of these. */
 
+import type { Chardev } from '../chardev/chardev.ts';
 import type { ChardevReference } from '../config/chardevs.ts';
 import type { NetdevConfig, NetdevConfigOf, NetdevTypeName } from '../config/netdevs/index.ts';
 import type { Random } from '../core/clock.ts';
 import type { Logger } from '../core/log.ts';
 import type { LinkContext, Port } from '../core/port.ts';
 import type { Handle, HostIo } from '../host-io/host-io.ts';
+import type { QueueServer } from '../virtio/hand-over.ts';
 
 export interface Backend {
   /** One port for each queue; most have one. */
@@ -14,6 +16,8 @@ export interface Backend {
   readonly stats: object;
   /** Frames pass to the host and back with a virtio_net_hdr (a tap); absent: without. */
   readonly vnetHeader?: boolean;
+  /** It takes the NIC's queues, not its frames: neither a hub nor a filter can stand in between. Absent: it takes frames. */
+  readonly queueServer?: QueueServer;
   /** What `info network` shows behind the type, such as `net=10.0.2.0,restrict=off`. */
   describe(): string;
   /** Lines an operator should read once it is open, such as the port that the host chose for a forward. */
@@ -38,6 +42,8 @@ export interface BackendContext extends LinkContext {
   readonly takeFd?: ((name: string) => Handle | undefined) | undefined;
   /** A stream to a character device (native host I/O only). Throws OptionError or UnsupportedError. Absent: there are none. */
   readonly openChardev?: (reference: ChardevReference) => Handle;
+  /** A character device by its id; undefined: there is none of that name. Absent: there are none. */
+  readonly chardev?: (id: string) => Chardev | undefined;
 }
 
 export type OpenBackend<K extends NetdevTypeName> = (

@@ -13,6 +13,7 @@ import { streamBackend } from './stream.ts';
 import { tapBackend } from './tap.ts';
 import { openUser } from './user/index.ts';
 import { vdeBackend } from './vde.ts';
+import { vhostUserBackend } from './vhost-user/index.ts';
 import { websocketBackend } from './websocket.ts';
 
 export function createBackends(services: Services): BackendTable {
@@ -25,6 +26,7 @@ export function createBackends(services: Services): BackendTable {
     dgram: dgramBackend(services),
     l2tpv3: l2tpv3Backend(services),
     vde: vdeBackend(services),
+    'vhost-user': vhostUserBackend,
     netmap: netmapBackend(services),
     websocket: websocketBackend(services),
   };

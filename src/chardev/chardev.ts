@@ -30,8 +30,13 @@ export interface ChannelUser {
 }
 
 export interface Channel {
-  /** Sends bytes[from..to) and returns how many were taken; fewer than all is a promise of a later `writable`. */
-  write(bytes: Uint8Array, from: number, to: number): number;
+  /**
+   * Sends bytes[from..to) and returns how many were taken; fewer than all is a promise of a later `writable`. `fds` go with the first byte, where `passesFds`, and stay the
+   * caller's.
+   */
+  write(bytes: Uint8Array, from: number, to: number, fds?: readonly Handle[]): number;
+  /** Descriptors can go beside bytes; absent: they cannot. */
+  readonly passesFds?: boolean;
   /** The user takes bytes again: what arrived and was not taken is offered at once, then more is read. */
   resume(): void;
   /** Descriptors that arrived (SCM_RIGHTS) and nobody took yet, oldest first; the caller owns them from now on. */
@@ -47,6 +52,8 @@ export interface ChardevUser {
   opened(channel: Channel): ChannelUser;
   /** Channels this user serves at once, 1 when absent. A connection beyond them waits, or is closed and counted when this is more than 1. */
   readonly maxChannels?: number;
+  /** The chardev was closed while this user had it; nothing opens any more. */
+  removed?(): void;
 }
 
 /** Counters of a chardev: `rx` came in from the other end, `tx` went out. */

@@ -157,11 +157,18 @@ export class HandleChannel implements Channel {
     this.#setInterest();
   }
 
-  write(bytes: Uint8Array, from: number, to: number): number {
+  get passesFds(): boolean {
+    return this.#options.passesFds;
+  }
+
+  write(bytes: Uint8Array, from: number, to: number, fds: readonly Handle[] = []): number {
     if (this.#closed || from === to) return 0;
     let at = from;
     while (at < to) {
-      const sent = this.#io.sendBytes(this.#handles.output, bytes, at, to);
+      const sent =
+        at === from && fds.length > 0
+          ? this.#io.sendWithFds(this.#handles.output, bytes.subarray(from, to), fds)
+          : this.#io.sendBytes(this.#handles.output, bytes, at, to);
       if (sent === -ERRNO.EAGAIN || sent === -ERRNO.ENOBUFS) break;
       if (sent < 0) {
         this.#end();

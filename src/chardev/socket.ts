@@ -322,7 +322,9 @@ export class SocketChardev extends BaseChardev {
     if (this.#closed) return;
     this.#closed = true;
     this.#reconnect.cancel();
+    const { user } = this;
     this.detach();
+    user?.removed?.();
     for (const channel of [...this.#channels]) channel.close();
     if (this.#listener !== -1) this.#io.close(this.#listener);
     if (this.#connecting !== -1) this.#io.close(this.#connecting);

@@ -9,6 +9,7 @@ import { ProbeMachine } from '../guest/probe/machine.ts';
 import { ProbeGuest } from '../guest/probe/probe.ts';
 import { formatNs } from '../guest/probe/report.ts';
 import type { ByteSource } from '../guest/probe/source.ts';
+import { openRamFile } from '../host-io/ram-file.ts';
 import type { Device, Network } from '../network/network.ts';
 
 export interface RunningProbe {
@@ -31,7 +32,16 @@ export function startProbe(
   output: ProbeOutput,
 ): RunningProbe {
   const { loop, pool, context } = network;
-  const machine = new ProbeMachine({ loop, pool, random: context.random, log: context.log });
+  const { hostIo, random, log } = context;
+  // A program that serves the NIC's queues must be able to reach the guest's RAM.
+  const isServed = network.netdevs.get(deviceConfig.netdev ?? '')?.backend?.queueServer !== undefined;
+  const machine = new ProbeMachine({
+    loop,
+    pool,
+    random,
+    log,
+    ...(isServed && hostIo && { ramFile: (lengthBytes) => openRamFile(hostIo, lengthBytes) }),
+  });
   let device: Device;
   try {
     device = network.makeDevice(deviceConfig, machine);

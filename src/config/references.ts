@@ -10,7 +10,7 @@ import { propertyInUse, propertyNotFoundValue } from './devices/common.ts';
 import type { DeviceConfig } from './devices/index.ts';
 import { type NetdevConfig, type NetdevConfigOf, netdevNotFound } from './netdevs/index.ts';
 import { multiqueueInHub } from './netdevs/tap.ts';
-import { checkVhostUserChardev } from './netdevs/vhost-user.ts';
+import { checkVhostUserChardev, vhostUserNeedsVirtio } from './netdevs/vhost-user.ts';
 import { filterNetdevNotFound, filterNotFound } from './objects/filter-common.ts';
 import type { ObjectConfig } from './objects/index.ts';
 
@@ -145,6 +145,7 @@ function plugNetdev(graph: Graph, netdev: NetdevConfig): void {
       if (graph.taken.has(uplink))
         throw new OptionError(`netdev '${uplink}' is in use`, { option: 'netdev' });
       if (target.type === 'tap' && target.multiqueue) throw multiqueueInHub();
+      if (target.type === 'vhost-user') throw vhostUserNeedsVirtio();
       graph.taken.add(uplink);
       graph.taken.add(netdev.id);
       hub.uplinks++;
@@ -161,7 +162,7 @@ function plugDevice(graph: Graph, device: DeviceConfig, notFound: typeof propert
   if (netdev.type === 'hubport' && netdev.netdev !== undefined)
     throw propertyInUse(device.qomType, 'netdev', id);
   if (netdev.type === 'vhost-user' && device.model !== 'virtio-net') {
-    throw new OptionError('vhost-user requires frontend driver virtio-net-*', { option: 'netdev' });
+    throw vhostUserNeedsVirtio();
   }
   graph.taken.add(id);
   if (netdev.type === 'hubport') graph.hub(netdev.hubId).nics++;

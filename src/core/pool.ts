@@ -101,6 +101,8 @@ export interface PoolOptions {
   bareRecords?: number;
   /** Memory that worker threads may attach to (SharedArrayBuffer). */
   shared?: boolean;
+  /** Makes the memory of the slots: at least so many bytes, zeroed. Default: memory of this process alone. */
+  allocate?: (lengthBytes: number) => Uint8Array;
   /** Poison released slots and throw on any use after release. */
   debug?: boolean;
 }
@@ -181,7 +183,7 @@ export class FramePool {
     const memory = (size: number): ArrayBuffer =>
       this.#shared ? (new SharedArrayBuffer(size) as unknown as ArrayBuffer) : new ArrayBuffer(size);
     this.table = new Int32Array(memory(records * RECORD_WORDS * 4));
-    this.bytes = new Uint8Array(memory(slotBytes));
+    this.bytes = options.allocate?.(slotBytes) ?? new Uint8Array(memory(slotBytes));
     this.regions = [this.bytes];
     this.memories = [new ByteMemory(this.bytes)];
     this.#small = new FreeList(smallSlots);

@@ -24,6 +24,7 @@ import {
   netdevNotFound,
   readNetdev,
 } from '../config/netdevs/index.ts';
+import { vhostUserNeedsVirtio } from '../config/netdevs/vhost-user.ts';
 import { filterNetdevNotFound, filterNotFound } from '../config/objects/filter-common.ts';
 import { type ObjectConfig, type ObjectInput, objectNotFound, readObject } from '../config/objects/index.ts';
 import { objectOptions } from '../config/objects/show.ts';
@@ -120,6 +121,8 @@ export class Network {
   readonly #macs = new MacPool();
   /** Ids of netdevs whose backend is being opened. */
   readonly #opening = new Set<string>();
+  /** Devices whose queues a netdev has taken: no other netdev can take its place. */
+  readonly #served = new Set<Device>();
   readonly #loadHook: NetworkOptions['loadHook'];
   readonly #listeners = new Set<EmitEvent>();
   #running = true;
@@ -159,6 +162,7 @@ export class Network {
     if (hostIo !== null) {
       this.context = {
         ...this.context,
+        chardev: (id) => this.chardevs.get(id),
         openChardev: (reference) => openChardevStream(this.chardevs, hostIo, reference),
       };
     }
@@ -245,6 +249,7 @@ export class Network {
     if (backend !== null && backend.ports[0]!.peer !== null) {
       throw new OptionError(`netdev '${backend.id}' is in use`, { option: 'netdev' });
     }
+    if (backend?.backend?.queueServer !== undefined) throw vhostUserNeedsVirtio();
     if (backend !== null && backend.ports.length > 1) {
       throw new OptionError('Multiqueue tap cannot be used with hubs', { option: 'netdev' });
     }
@@ -273,7 +278,10 @@ export class Network {
 
   #register(netdev: Netdev): Netdev {
     this.netdevs.set(netdev.id, netdev);
+    // Queues are handed over when a device is made, or never.
+    if (netdev.backend?.queueServer !== undefined) return netdev;
     for (const device of this.devices.values()) {
+      if (this.#served.has(device)) continue;
       if (device.config.netdev === netdev.id && device.nic.ports[0]!.peer === null)
         this.#plug(device.nic, netdev);
     }
@@ -315,6 +323,7 @@ export class Network {
   makeDevice(config: DeviceConfig, host: DeviceHost): Device {
     if (this.#closed) throw new OptionError('the network is closed');
     const netdev = this.checkDevice(config);
+    const server = netdev?.backend?.queueServer;
     const id = config.id ?? this.#freeDeviceId(config.qomType);
     const mac = this.#macs.take(config.mac);
     let nic: Nic;
@@ -322,7 +331,14 @@ export class Network {
       nic = createNic(
         this.#nics,
         config,
-        { host, link: this.context, name: id, log: this.context.log, queues: netdev?.ports.length ?? 1 },
+        {
+          host,
+          link: this.context,
+          name: id,
+          log: this.context.log,
+          queues: netdev?.ports.length ?? 1,
+          ...(server && { server }),
+        },
         mac,
       );
     } catch (error) {
@@ -333,6 +349,7 @@ export class Network {
     nic.onRxFilterChanged = () =>
       this.context.emit('NIC_RX_FILTER_CHANGED', { name: id, path: devicePath(config, id) });
     this.devices.set(id, device);
+    if (server !== undefined) this.#served.add(device);
     if (!this.#running) this.#hold(nic, true);
     if (netdev !== undefined) this.#plug(nic, netdev);
     return device;
@@ -347,6 +364,8 @@ export class Network {
     const netdev = this.netdevs.get(config.netdev);
     if (netdev === undefined) throw propertyNotFoundValue(config.qomType, 'netdev', config.netdev);
     if (netdev.ports[0]!.peer !== null) throw propertyInUse(config.qomType, 'netdev', config.netdev);
+    if (netdev.backend?.queueServer !== undefined && config.model !== 'virtio-net')
+      throw vhostUserNeedsVirtio();
     return netdev;
   }
 
@@ -369,6 +388,7 @@ export class Network {
       throw new OptionError(`Device '${id}' not found`, { option: 'id', qmpClass: 'DeviceNotFound' });
     }
     this.devices.delete(id);
+    this.#served.delete(device);
     const netdev = device.config.netdev === undefined ? undefined : this.netdevs.get(device.config.netdev);
     for (const port of device.nic.ports) port.disconnect();
     netdev?.chain.route();
@@ -414,6 +434,7 @@ export class Network {
   #makeFilter(config: FilterConfig, hookModule: HookModule | undefined): Filter {
     const netdev = this.netdevs.get(config.netdev);
     if (netdev === undefined) throw filterNetdevNotFound();
+    if (netdev.backend?.queueServer !== undefined) throw new OptionError('Vhost is not supported');
     if (netdev.ports.length > 1) throw new OptionError('multiqueue is not supported');
     const { chain } = netdev;
     const { position } = config;

@@ -30,6 +30,11 @@ export const vhostUser = defineNetdev({
   },
 });
 
+/** Whatever is not virtio-net gives no queues away. */
+export function vhostUserNeedsVirtio(): OptionError {
+  return new OptionError('vhost-user requires frontend driver virtio-net-*', { option: 'netdev' });
+}
+
 /** Throws unless the chardev is a socket that can pass file descriptors. */
 export function checkVhostUserChardev(chardev: ChardevConfig): void {
   if (chardev.type !== 'socket') {

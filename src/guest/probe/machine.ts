@@ -11,9 +11,16 @@ import { InvariantError } from '../../core/errors.ts';
 import type { Logger } from '../../core/log.ts';
 import type { Loop } from '../../core/loop.ts';
 import { FramePool } from '../../core/pool.ts';
-import type { DeviceHost } from '../../pci/device-host.ts';
+import type { DeviceHost, SharedRam } from '../../pci/device-host.ts';
 import { GuestMemory } from '../../pci/guest-memory.ts';
 import { GuestRam } from '../driver/guest-ram.ts';
+
+/** RAM that lies in a file which `handle` (host-io) names. */
+export interface RamFile {
+  readonly bytes: Uint8Array;
+  readonly handle: number;
+  close(): void;
+}
 
 export interface MachineOptions {
   loop: Loop;
@@ -26,11 +33,14 @@ export interface MachineOptions {
   /** Packet buffers of 2 KiB and of 72 KiB; default 1536 and 64, 7.6 MiB together. */
   smallBuffers?: number;
   largeBuffers?: number;
+  /** Makes a file for RAM, of whole pages; absent: no other program can be let into this machine's RAM. */
+  ramFile?: (lengthBytes: number) => RamFile;
   /** The packet buffers throw on use after release. */
   debug?: boolean;
 }
 
 const RAM_BYTES = 2 << 20;
+const PAGE_BYTES = 4096;
 /** Above any RAM a driver lays out, and below 4 GiB for devices with 32-bit DMA. */
 const PACKETS_ADDRESS = 0x1000_0000;
 
@@ -40,6 +50,7 @@ export class ProbeMachine implements DeviceHost {
   readonly random: Random;
   readonly log: Logger;
   readonly ram: GuestRam;
+  readonly sharedRam?: SharedRam;
   /** The guest's packet buffers, and the guest address of their first byte. */
   readonly packets: FramePool;
   readonly packetsAddress = PACKETS_ADDRESS;
@@ -47,6 +58,7 @@ export class ProbeMachine implements DeviceHost {
   onInterrupt: (() => void) | null = null;
   interrupts = 0;
 
+  readonly #files: RamFile[] = [];
   #level = false;
   #posted = false;
   readonly #service: () => void;
@@ -55,16 +67,36 @@ export class ProbeMachine implements DeviceHost {
     this.loop = options.loop;
     this.random = options.random;
     this.log = options.log;
-    this.ram = new GuestRam(options.ramBytes ?? RAM_BYTES);
+    const { ramFile } = options;
+    const ramBytes = options.ramBytes ?? RAM_BYTES;
+    const allocate = (lengthBytes: number): Uint8Array => {
+      const file = ramFile!(Math.ceil(lengthBytes / PAGE_BYTES) * PAGE_BYTES);
+      this.#files.push(file);
+      return file.bytes;
+    };
+    this.ram = new GuestRam(ramBytes, 0, ramFile && allocate(ramBytes));
     this.packets = new FramePool({
       smallSlots: options.smallBuffers ?? 1536,
       largeSlots: options.largeBuffers ?? 64,
       bareRecords: 16,
       debug: options.debug ?? false,
+      ...(ramFile && { allocate }),
     });
     this.memory = new GuestMemory(options.pool);
     const laid = this.memory.add(0, this.ram.bytes) && this.memory.add(PACKETS_ADDRESS, this.packets.bytes);
     if (!laid) throw new InvariantError('the ranges of the probe machine overlap');
+    if (ramFile !== undefined) {
+      const addresses = [0, PACKETS_ADDRESS];
+      this.sharedRam = {
+        onChanged: null,
+        ranges: this.#files.map(({ bytes, handle }, i) => ({
+          address: addresses[i]!,
+          length: bytes.length,
+          handle,
+          offset: 0,
+        })),
+      };
+    }
     this.#service = () => {
       this.#posted = false;
       this.interrupts++;
@@ -92,5 +124,6 @@ export class ProbeMachine implements DeviceHost {
   close(): void {
     this.onInterrupt = null;
     this.memory.removeAll();
+    for (const file of this.#files.splice(0)) file.close();
   }
 }
