@@ -31,7 +31,10 @@ export class Wire extends BaseChardev implements Channel {
   }
 
   arrive(bytes: Uint8Array): void {
-    this.#unread = Uint8Array.from([...this.#unread, ...bytes]);
+    const unread = new Uint8Array(this.#unread.length + bytes.length);
+    unread.set(this.#unread);
+    unread.set(bytes, this.#unread.length);
+    this.#unread = unread;
     this.resume();
   }
 
