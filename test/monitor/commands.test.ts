@@ -37,6 +37,29 @@ describe('monitor commands', () => {
     ]);
   });
 
+  it('query-driver-complaints tells what a driver did, of NICs with strict=on', async () => {
+    await nic('e0');
+    await nic('e1', { strict: true });
+    const { nic: model } = test.network.devices.get('e1')!;
+    model.writeBar(0, 0x400, 4, 1);
+    const complaint = {
+      rule: 'reserved-bits',
+      register: expect.any(String),
+      section: '8254x 13.4',
+      message: 'a reserved bit was set',
+      count: 1,
+      'first-value': 1,
+    };
+    expect(await client.run('query-driver-complaints')).toEqual([{ name: 'e1', complaints: [complaint] }]);
+    expect(await client.run('query-driver-complaints', { name: 'e1' })).toEqual([
+      { name: 'e1', complaints: [complaint] },
+    ]);
+    client.send('{"execute":"query-driver-complaints","arguments":{"name":"e0"}}');
+    expect(await client.messages()).toMatchObject([
+      { error: { class: 'GenericError', desc: "NIC 'e0' was made without strict=on" } },
+    ]);
+  });
+
   it('a netdev that comes back under its name is plugged in again', async () => {
     await netdev('n0');
     await nic('e0', { netdev: 'n0' });

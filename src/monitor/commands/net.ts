@@ -6,6 +6,7 @@ import { OptionError } from '../../core/errors.ts';
 import { announce } from '../../network/announce.ts';
 import { describeNetwork } from '../../network/describe.ts';
 import type { Network } from '../../network/network.ts';
+import type { DriverComplaint } from '../../nic/driver-report.ts';
 import type { RxFilterInfo } from '../../nic/rx-filter.ts';
 import { type Command, command, listArgument, onlyMembers, readArguments } from '../command.ts';
 
@@ -38,6 +39,12 @@ export const netCommands: readonly Command[] = [
     doc: 'Which frames the NICs let in; from then on the next change of the filter is told again (NIC_RX_FILTER_CHANGED).',
     args: { name: { kind: 'string', defaultText: 'all NICs', doc: 'The id of one NIC.' } },
     run: ({ name }, { monitor }) => rxFilters(monitor.network, name),
+  }),
+  command({
+    name: 'query-driver-complaints',
+    doc: "What guests' drivers did against the manuals of their NICs, for NICs with strict=on. QEMU has no such command.",
+    args: { name: { kind: 'string', defaultText: 'all NICs with strict=on', doc: 'The id of one NIC.' } },
+    run: ({ name }, { monitor }) => driverComplaints(monitor.network, name),
   }),
   {
     name: 'announce-self',
@@ -95,6 +102,23 @@ function outside(name: string, lowest: number, highest: number): OptionError {
   return new OptionError(`Parameter '${name}' expects a value between ${lowest} and ${highest}`, {
     option: name,
   });
+}
+
+function driverComplaints(
+  { devices }: Network,
+  name: string | undefined,
+): { name: string; complaints: DriverComplaint[] }[] {
+  if (name !== undefined) {
+    const device = devices.get(name);
+    if (device === undefined) throw new OptionError(`invalid net client name: ${name}`);
+    if (device.nic.driverReport === null) throw new OptionError(`NIC '${name}' was made without strict=on`);
+  }
+  const found: { name: string; complaints: DriverComplaint[] }[] = [];
+  for (const { id, nic } of devices.values()) {
+    if (nic.driverReport === null || (name !== undefined && id !== name)) continue;
+    found.push({ name: id, complaints: nic.driverReport.complaints() });
+  }
+  return found;
 }
 
 function rxFilters({ devices, netdevs }: Network, name: string | undefined): RxFilterInfo[] {

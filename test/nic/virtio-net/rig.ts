@@ -1,6 +1,7 @@
 /** A virtio-net with its driver in a test machine. */
 import { expect } from 'vitest';
 import { readDevice } from '../../../src/config/devices/index.ts';
+import { type Logger, silentLogger } from '../../../src/core/log.ts';
 import { ACCEPT_ALL } from '../../../src/core/port.ts';
 import { PacketBatch, type PciAccess } from '../../../src/guest/driver/driver.ts';
 import { VirtioDriver, type VirtioDriverOptions } from '../../../src/guest/driver/virtio-driver.ts';
@@ -30,6 +31,7 @@ export interface RigOptions {
   small?: number;
   open?: boolean;
   debug?: boolean;
+  log?: Logger;
 }
 
 /** The slot that the device is plugged into: the driver keeps it when the device behind it is another. */
@@ -93,7 +95,7 @@ export class Rig {
   makeNic(): VirtioNet {
     const { machine } = this;
     return new VirtioNet(
-      { host: machine, link: machine.link, name: 'net0' },
+      { host: machine, link: machine.link, name: 'net0', log: this.#options.log ?? silentLogger },
       { ...optionsFor(this.#options.properties, this.#options.name), ...this.#options.device },
     );
   }
