@@ -1,7 +1,10 @@
 /**
  * A folder shared by the host's own smbd, one process for each connection of the guest, with a configuration of its own in a private folder
- * (mode 0700, made by mkdtemp, removed at the end): no port of the host is opened, nothing of the host's Samba is touched. The share is
+ * (mode 0700, made by mkdtemp, removed at the end): no port of the host stays open, nothing of the host's Samba is touched. The share is
  * named `qemu`, as guests know it, open to a guest account that maps to the user netemu runs as.
+ *
+ * smbd asks its standard input for the address of its client, so that is one end of a TCP connection over the loopback. The listener of that moment
+ * takes nobody else's. smbd ends by a signal to its whole process group, so it has one of its own.
  */
 
 import { type ChildProcess, spawn } from 'node:child_process';
@@ -9,9 +12,10 @@ import { accessSync, constants, mkdirSync, mkdtempSync, rmSync, statSync, writeF
 import { tmpdir, userInfo } from 'node:os';
 import { join } from 'node:path';
 import type { SmbServer } from '../backends/user/site.ts';
-import { OptionError, UnsupportedError } from '../core/errors.ts';
-import type { Handle, HostIo } from './host-io.ts';
+import { HostIoError, OptionError, UnsupportedError } from '../core/errors.ts';
+import { type Handle, type HostIo, READABLE } from './host-io.ts';
 
+const ACCEPT_MS = 1000;
 const PLACES = ['/usr/sbin/smbd', '/usr/local/sbin/smbd', '/usr/local/samba/sbin/smbd'];
 
 /** Throws OptionError for a folder that is none, UnsupportedError where smbd is not installed. */
@@ -28,10 +32,11 @@ export function openSmbShare(hostIo: HostIo, folder: string): SmbServer {
   writeFileSync(conf, configuration(state, folder), { mode: 0o600 });
   const children = new Set<ChildProcess>();
   return {
-    connect: () => connectProcess(hostIo, smbd, ['-s', conf, '-l', state], children),
+    connect: () => runOn(hostIo, loopbackPair(hostIo), smbd, ['-s', conf, '-l', state], children),
     close: () => {
       for (const child of children) child.kill();
-      rmSync(state, { recursive: true, force: true });
+      // One that is ending may still write.
+      rmSync(state, { recursive: true, force: true, maxRetries: 5 });
     },
   };
 }
@@ -82,6 +87,29 @@ function isExecutable(path: string): boolean {
   }
 }
 
+/** The two ends of a TCP connection of this process with itself. */
+function loopbackPair(hostIo: HostIo): [Handle, Handle] {
+  const listener = hostIo.tcpListen({ address: '127.0.0.1', port: 0 });
+  let ours: Handle = 0;
+  try {
+    ours = hostIo.tcpConnect(hostIo.localEndpoint(listener));
+    const { port } = hostIo.localEndpoint(ours);
+    while (hostIo.waitReady(listener, READABLE, ACCEPT_MS) !== 0) {
+      const theirs = hostIo.accept(listener);
+      if (theirs < 0) continue;
+      const remote = hostIo.remoteEndpoint(theirs);
+      if (remote.port === port && remote.address === '127.0.0.1') return [ours, theirs];
+      hostIo.close(theirs);
+    }
+    throw new HostIoError('accept', 'ETIMEDOUT', 'a connection for smbd');
+  } catch (error) {
+    hostIo.close(ours);
+    throw error;
+  } finally {
+    hostIo.close(listener);
+  }
+}
+
 /** Starts a program with one end of a socket pair as its standard input and output; returns the other end. */
 export function connectProcess(
   hostIo: HostIo,
@@ -89,9 +117,19 @@ export function connectProcess(
   args: readonly string[],
   children: Set<ChildProcess>,
 ): Handle {
-  const [ours, theirs] = hostIo.socketPair();
+  return runOn(hostIo, hostIo.socketPair(), program, args, children);
+}
+
+/** The same with the pair given; the program's end is closed here. */
+function runOn(
+  hostIo: HostIo,
+  [ours, theirs]: readonly [Handle, Handle],
+  program: string,
+  args: readonly string[],
+  children: Set<ChildProcess>,
+): Handle {
   const fd = hostIo.fdOf(theirs);
-  const child = spawn(program, args, { stdio: [fd, fd, 'ignore'] });
+  const child = spawn(program, args, { stdio: [fd, fd, 'ignore'], detached: true });
   children.add(child);
   child.on('exit', () => children.delete(child));
   // A program that is not there shows as the end of the stream.
