@@ -48,7 +48,9 @@ export interface QueueServer {
   readonly pairs: number;
   /** It serves queues of the source of an earlier epoch. */
   readonly busy: boolean;
-  /** Rings are being served. */
+  /** Some rings may be in use by the other side. */
+  readonly active: boolean;
+  /** All that was wanted is being served. */
   readonly started: boolean;
   /** What whoever serves can do. */
   readonly features: Features;

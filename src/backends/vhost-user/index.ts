@@ -53,6 +53,8 @@ interface Served {
   readonly epoch: number;
   readonly rings: readonly RingPlan[];
   pairsInUse: number;
+  /** The back-end was told all of it. */
+  complete: boolean;
 }
 
 export const vhostUserBackend: OpenBackend<'vhost-user'> = async (config, context) => {
@@ -246,8 +248,12 @@ class FrontEnd implements Backend, QueueServer, ChardevUser {
 
   // The queues.
 
-  get started(): boolean {
+  get active(): boolean {
     return this.#served !== null;
+  }
+
+  get started(): boolean {
+    return this.#served?.complete === true;
   }
 
   get busy(): boolean {
@@ -407,7 +413,8 @@ class FrontEnd implements Backend, QueueServer, ChardevUser {
       }
     }
     this.#ramChanged = false;
-    this.#served = { epoch, rings, pairsInUse };
+    const served: Served = { epoch, rings, pairsInUse, complete: false };
+    this.#served = served;
     this.stats.starts++;
     await session.start({
       features: source.accepted,
@@ -418,6 +425,7 @@ class FrontEnd implements Backend, QueueServer, ChardevUser {
       packed: source.accepted.has(F_RING_PACKED),
       pairsInUse,
     });
+    served.complete = true;
     this.#noteLeftOut(session);
     if (!this.#takenOver) {
       for (const { events } of rings) events.signalKick();
@@ -448,6 +456,7 @@ class FrontEnd implements Backend, QueueServer, ChardevUser {
 
   async #stop(session: Session, served: Served): Promise<void> {
     this.stats.stops++;
+    served.complete = false;
     await session.stop(served.rings, (index, base) => {
       const source = this.#source;
       const ring = served.rings.find((one) => one.index === index);

@@ -324,7 +324,7 @@ export class VirtioNet extends VirtioPci implements Nic {
     return this.#server?.busy ?? false;
   }
 
-  /** The queues are handed over, and whoever has them serves them now. */
+  /** The queues are handed over, and all of them are served by whoever has them. */
   get servedOutside(): boolean {
     return this.#server?.started ?? false;
   }
@@ -665,7 +665,7 @@ export class VirtioNet extends VirtioPci implements Nic {
   // Save and restore.
 
   saveState(): VirtioNetState {
-    if (this.servedOutside)
+    if (this.#server?.active)
       throw new UnsupportedError(
         'another program serves the queues: their state can be saved while the network stands still',
       );
