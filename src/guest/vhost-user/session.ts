@@ -62,6 +62,8 @@ export class RingStats {
   /** Announcements sent for a guest that moved here, and those that could not be. */
   announcements = 0;
   announcementsLost = 0;
+  /** Times that the log of written pages was switched on. */
+  logsBegun = 0;
 }
 
 export interface SessionParts {
@@ -350,6 +352,7 @@ export class Session {
     const same = features.low === this.#features.low && features.high === this.#features.high;
     // Rings that run keep to what they began with, the log apart.
     if (!(this.#settled && same) && this.#rings.some(({ queue }) => queue !== null)) return p.EINVAL;
+    if (logAll && !this.#log.on) this.#parts.ringStats.logsBegun++;
     this.#log.switch(logAll);
     if (this.#settled && same) return 0;
     const hasProtocolFeatures = features.has(p.F_PROTOCOL_FEATURES);

@@ -41,6 +41,10 @@ export class WriteLog {
     this.#event = fd;
   }
 
+  get on(): boolean {
+    return this.#on;
+  }
+
   switch(on: boolean): void {
     this.#on = on;
     this.#apply();
