@@ -381,7 +381,7 @@ describe('save and restore', () => {
     expect(nic.saveState()).toMatchObject({ model: 'e1000' });
   });
 
-  it('refuses states that are not one, by the field at fault, and changes nothing', () => {
+  it('hardening 23: states that are not one are refused, by the field at fault, and change nothing', () => {
     rig = new E1000Rig();
     const good = rig.nic.saveState() as unknown as Record<string, unknown>;
     const bad: [string, unknown][] = [

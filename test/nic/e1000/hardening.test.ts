@@ -190,6 +190,27 @@ describe('transmit', () => {
     rig.expectGood();
   });
 
+  it('hardening 35: the tag type in a runt, and every VLAN id, are read only where they are', () => {
+    rig = new E1000Rig({ vlans: [1] });
+    for (let word = 0; word < 128; word++) rig.put(0x5600 + 4 * word, -1);
+    for (const length of [14, 16, 17, 18, 60]) {
+      const frame = toUs(length);
+      frame.set([0x81, 0, 0xff, 0xff].slice(0, length - 12), 12);
+      expect(rig.machine.peer.send(frame)).toBe(true);
+    }
+    rig.machine.settle();
+    // A header that its tag cuts short is none.
+    expect(rig.nic.stats.rxDropRunt).toBe(3);
+    expect(rig.received.map(({ flags, tci }) => [flags & 4, tci])).toEqual([
+      [4, 0xffff],
+      [4, 0xffff],
+    ]);
+    rig.transmit([[rig.packet(60), 0, CMD | DATA | 0x40000000 | 60, 0xffff0000]]);
+    rig.machine.settle();
+    expect([...rig.machine.peer.frames[0]!.bytes.subarray(12, 16)]).toEqual([0x81, 0, 0xff, 0xff]);
+    rig.expectGood();
+  });
+
   it('hardening 11: DMA never reaches registers, wherever the BAR lies', () => {
     rig = new E1000Rig();
     rig.nic.writeConfig(0x10, 4, 0xfebc0000);

@@ -211,7 +211,7 @@ describe('split rings', () => {
     expect(raw.needsReset).toBe(true);
   });
 
-  it('hardening 15: lengths beyond 2^31 and sums beyond any frame are dropped', () => {
+  it('hardening 7, 15: lengths beyond 2^31 and sums beyond any frame are dropped', () => {
     raw = new Raw();
     for (const lengths of [
       [12, 0xffffffff],
@@ -250,6 +250,36 @@ describe('split rings', () => {
       });
     }
     expect(raw.rig.nic.stats.txDropBadAddress).toBe(4);
+  });
+
+  it('hardening 11: rings and buffers in the own BARs reach no register', () => {
+    raw = new Raw();
+    const { nic } = raw.rig;
+    nic.writeConfig(0x20, 4, 0xfeb00000);
+    nic.writeConfig(0x14, 4, 0xfeb80000);
+    nic.writeConfig(4, 2, 7);
+    for (const bar of [0xfeb00000, 0xfeb80000]) {
+      for (const device of [false, true]) {
+        raw.transport.status = 0;
+        expect(raw.start()).toBe(true);
+        const vectors = nic.readBar(1, 0, 4);
+        if (device) {
+          raw.rx.desc(0, bar, 2048, WRITE);
+          raw.rx.offer(0);
+          raw.kick(0);
+          raw.rig.machine.peer.send(raw.rig.frame(80));
+        } else {
+          raw.tx.desc(0, bar, 92);
+          raw.tx.offer(0);
+          raw.kick(1);
+        }
+        expect(raw.needsReset).toBe(true);
+        expect(nic.readBar(1, 0, 4)).toBe(vectors);
+        expect(nic.readBar(4, 20, 1)).toBe(0x4f);
+      }
+    }
+    expect(raw.rig.machine.peer.frames).toEqual([]);
+    raw.expectRecovers();
   });
 
   it('rings that do not lie in RAM', () => {
@@ -461,7 +491,7 @@ describe('receiving', () => {
     expect(raw.rig.machine.pool.free).toBe(raw.rig.machine.pool.capacity);
   });
 
-  it('a frame that no number of buffers can hold is dropped, one that waits for more is not', () => {
+  it('hardening 8: a frame that no number of buffers can hold is dropped, one that waits for more is not', () => {
     raw = new Raw();
     expect(raw.start([MRG_RXBUF])).toBe(true);
     const { rx } = raw;
@@ -501,6 +531,19 @@ describe('receiving', () => {
       ...new Array<number>(40).fill(0),
       ...new Array<number>(256 - 72).fill(0xaa),
     ]);
+  });
+
+  it('hardening 9: frames of 0, 1, 13 and 59 bytes are dropped or padded, both ways', () => {
+    rig = new Rig();
+    for (const length of [0, 1, 13, 59]) expect(rig.machine.peer.send(rig.frame(length))).toBe(true);
+    rig.machine.settle();
+    expect(rig.nic.stats.rxDropRunt).toBe(3);
+    expect(rig.received.map(({ bytes }) => [...bytes])).toEqual([[...rig.frame(59), 0]]);
+    rig.sendAll([59]);
+    const [sent] = rig.machine.peer.frames;
+    expect(sent!.bytes.length).toBe(60);
+    expect(sent!.bytes[59]).toBe(0);
+    rig.expectWorks();
   });
 
   it('hardening 36: a flood without buffers is refused, and passes again once there are some', () => {
