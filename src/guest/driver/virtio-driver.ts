@@ -92,6 +92,8 @@ export interface VirtioDriverOptions extends DriverOptions {
   readonly indirect?: boolean;
   /** Queue pairs to use where MQ is offered; default 1. */
   readonly queuePairs?: number;
+  /** Ask for no interrupts: the owner calls `interrupt` all the time. Default false. */
+  readonly polled?: boolean;
 }
 
 /** One pair's rings and buffers. */
@@ -129,6 +131,8 @@ export class VirtioDriver implements NicDriver {
   readonly #pci: PciAccess;
   readonly #ram: GuestRam;
   readonly #poll: Timer;
+  readonly #lookAgain: () => void;
+  #again = false;
   #transport: VirtioTransport | null = null;
   readonly #accepted = new Set<number>();
   #pairs: Pair[] = [];
@@ -149,6 +153,10 @@ export class VirtioDriver implements NicDriver {
     this.#ram = options.ram;
     this.ipMtuBytes = options.ipMtuBytes ?? 1500;
     this.#poll = options.loop.timer(() => this.interrupt());
+    this.#lookAgain = () => {
+      this.#again = false;
+      this.interrupt();
+    };
   }
 
   has(feature: number): boolean {
@@ -254,8 +262,8 @@ export class VirtioDriver implements NicDriver {
       if (!transport.enableQueue(2 * i, rx, -1) || !transport.enableQueue(2 * i + 1, tx, -1)) return false;
       for (let slot = 0; slot < rx.slots; slot++) this.#postBuffer(pair, slot);
       rx.publish();
-      rx.wantInterrupts(true);
-      tx.wantInterrupts(true);
+      this.#wantInterrupts(rx);
+      this.#wantInterrupts(tx);
     }
     this.#jumbo = this.has(MRG_RXBUF) ? ram.allocate(JUMBO_BYTES, 64) : 0;
     this.#control = null;
@@ -273,6 +281,17 @@ export class VirtioDriver implements NicDriver {
 
   #postBuffer(pair: Pair, slot: number): void {
     pair.rx.putWrite(slot, pair.rxBuffers + slot * this.#bufferBytes, this.#bufferBytes);
+  }
+
+  /** What a device in another process used before it could know is looked at in the next turn. */
+  #wantInterrupts(ring: DriverRing): void {
+    if (this.#options.polled === true) {
+      ring.wantInterrupts(false);
+      return;
+    }
+    if (!ring.wantInterrupts(true) || this.#again) return;
+    this.#again = true;
+    this.#options.loop.post(this.#lookAgain);
   }
 
   /** Sends a command and returns its answer: 0 is OK, 1 ERR; -1 when there was none. */
@@ -431,7 +450,7 @@ export class VirtioDriver implements NicDriver {
       packets++;
     }
     pair.used -= packets;
-    tx.wantInterrupts(true);
+    this.#wantInterrupts(tx);
     if (packets === 0) return true;
     this.listener.sent(packets);
     if (this.#refused && this.room > 0) {
@@ -489,7 +508,7 @@ export class VirtioDriver implements NicDriver {
       this.#postBuffer(pair, slot);
     }
     if (seen === 0) return false;
-    rx.wantInterrupts(true);
+    this.#wantInterrupts(rx);
     if (rx.publish()) this.#transport?.kick(2 * index);
     this.listener.receivedAll?.();
     return true;

@@ -3,6 +3,9 @@
  * `poll` tells of slots that the device used, in its order.
  *
  * A split ring gives slot s its own descriptors, which are written once and changed only where a buffer moves; a packed ring writes them anew at each put, in ring order.
+ * The device may run at the same time (a back-end in another process): what is shown to it is shown after what it says, and what the driver asks for is looked at once more after it was asked for
+ * (atomic stores are full barriers).
+ *
  * With `indirect` a buffer of two parts takes one descriptor, which points to a table of the slot's own.
  */
 
@@ -47,8 +50,8 @@ export interface DriverRing {
   publish(): boolean;
   /** Takes the next used buffer; false: there is none. */
   poll(): boolean;
-  /** Whether interrupts are wanted, from the next used buffer on. */
-  wantInterrupts(on: boolean): void;
+  /** Whether interrupts are wanted, from the next used buffer on. True: there is a used buffer already, for which none may come. */
+  wantInterrupts(on: boolean): boolean;
 }
 
 export class SplitDriverRing implements DriverRing {
@@ -147,7 +150,7 @@ export class SplitDriverRing implements DriverRing {
     if (now === before) return false;
     this.#published = now;
     const halves = this.#halves;
-    halves[(this.#ram.offset(this.driver) >> 1) + 1] = now;
+    Atomics.store(halves, (this.#ram.offset(this.driver) >> 1) + 1, now);
     const used = this.#ram.offset(this.device) >> 1;
     if (!this.#eventIdx) return (halves[used] & NO_KICK) === 0;
     const event = halves[used + 2 + 4 * this.size];
@@ -164,10 +167,13 @@ export class SplitDriverRing implements DriverRing {
     return true;
   }
 
-  wantInterrupts(on: boolean): void {
+  wantInterrupts(on: boolean): boolean {
     const driver = this.#ram.offset(this.driver) >> 1;
-    if (!this.#eventIdx) this.#halves[driver] = on ? 0 : NO_INTERRUPT;
-    else if (on) this.#halves[driver + 2 + this.size] = this.#used;
+    const halves = this.#halves;
+    if (!this.#eventIdx) Atomics.store(halves, driver, on ? 0 : NO_INTERRUPT);
+    // An index that was used already is not reached for a whole lap of its numbers.
+    else Atomics.store(halves, driver + 2 + this.size, on ? this.#used : (this.#used - 1) & 0xffff);
+    return on && halves[(this.#ram.offset(this.device) >> 1) + 1] !== this.#used;
   }
 }
 
@@ -270,7 +276,7 @@ export class PackedDriverRing implements DriverRing {
 
   publish(): boolean {
     if (this.#heldAt < 0) return false;
-    this.#words[this.#heldAt] = this.#heldWord;
+    Atomics.store(this.#words, this.#heldAt, this.#heldWord);
     this.#heldAt = -1;
     const added = this.#added;
     this.#added = 0;
@@ -283,12 +289,16 @@ export class PackedDriverRing implements DriverRing {
     return ((this.#next - offset - 1) & 0xffff) < (added & 0xffff);
   }
 
+  #isUsed(word: number): boolean {
+    const avail = (word & (AVAIL << 16)) !== 0;
+    const used = (word & (USED << 16)) !== 0;
+    return avail === used && used === this.#usedWrap;
+  }
+
   poll(): boolean {
     const at = this.#ring + 4 * this.#usedNext;
     const word = this.#words[at + 3];
-    const avail = (word & (AVAIL << 16)) !== 0;
-    const used = (word & (USED << 16)) !== 0;
-    if (avail !== used || used !== this.#usedWrap) return false;
+    if (!this.#isUsed(word)) return false;
     this.usedSlot = word & 0xffff;
     this.usedBytes = this.#words[at + 2];
     this.#usedNext += this.#taken[this.usedSlot];
@@ -299,10 +309,11 @@ export class PackedDriverRing implements DriverRing {
     return true;
   }
 
-  wantInterrupts(on: boolean): void {
+  wantInterrupts(on: boolean): boolean {
     const driver = this.#ram.offset(this.driver) >> 1;
     const halves = this.#halves;
     if (on && this.#eventIdx) halves[driver] = this.#usedNext | (this.#usedWrap ? WRAP : 0);
-    halves[driver + 1] = !on ? EVENT_DISABLE : this.#eventIdx ? EVENT_DESC : 0;
+    Atomics.store(halves, driver + 1, !on ? EVENT_DISABLE : this.#eventIdx ? EVENT_DESC : 0);
+    return on && this.#isUsed(this.#words[this.#ring + 4 * this.#usedNext + 3]);
   }
 }
