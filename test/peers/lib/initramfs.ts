@@ -27,6 +27,7 @@ const MODULES = [
     'virtio_pci',
     'af_packet',
     '8021q',
+    'macvlan',
     'pktgen',
     'bridge',
     'tun',
