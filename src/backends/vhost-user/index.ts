@@ -18,6 +18,7 @@ import { OptionError, UnsupportedError } from '../../core/errors.ts';
 import { LENGTH, OFFSET } from '../../core/pool.ts';
 import { type Client, Port } from '../../core/port.ts';
 import type { HostIo } from '../../host-io/host-io.ts';
+import type { SharedRam } from '../../pci/device-host.ts';
 import { F_RING_PACKED, Features } from '../../virtio/features.ts';
 import type { QueueServer, QueueSource } from '../../virtio/hand-over.ts';
 import type { VirtQueue } from '../../virtio/queue.ts';
@@ -47,6 +48,8 @@ export class VhostUserStats extends ConversationStats {
   /** Frames of no use to a back-end that takes frames from rings only. */
   dropNotAnnouncement = 0;
 }
+
+const NO_RAM: SharedRam = { ranges: [], onChanged: null };
 
 /** Rings that the back-end works on. */
 interface Served {
@@ -101,6 +104,8 @@ class FrontEnd implements Backend, QueueServer, ChardevUser {
   #ramChanged = false;
   /** Rings went from one back-end to another: whoever waits for an interrupt may have missed it. */
   #takenOver = false;
+  /** An address that the network is to be told of. */
+  #announced: Uint8Array | null = null;
   #posted = false;
   #working = false;
   #again = false;
@@ -363,9 +368,13 @@ class FrontEnd implements Backend, QueueServer, ChardevUser {
     const rings = this.#ringsOf(source);
     if (served !== null && !isSame(served, source, rings)) await this.#stop(session, served);
     if (source === null || source !== this.#source) return;
-    if (this.#served === null) {
-      if (rings.length > 0) await this.#start(session, source, this.#ringsOf(source));
-      return;
+    if (this.#served === null) await this.#start(session, source, this.#ringsOf(source));
+    if (this.#served === null || source !== this.#source) return;
+    const mac = this.#announced;
+    if (mac !== null) {
+      this.#announced = null;
+      if (await session.announce(mac)) this.stats.announcements++;
+      else this.stats.dropNotAnnouncement++;
     }
     if (this.#ramChanged) {
       this.#ramChanged = false;
@@ -419,7 +428,7 @@ class FrontEnd implements Backend, QueueServer, ChardevUser {
     await session.start({
       features: source.accepted,
       ipMtuBytes: source.ipMtuBytes,
-      ram: source.host.sharedRam?.ranges ?? [],
+      ram: source.host.sharedRam ?? NO_RAM,
       inflight: this.#inflight,
       rings,
       packed: source.accepted.has(F_RING_PACKED),
@@ -439,7 +448,7 @@ class FrontEnd implements Backend, QueueServer, ChardevUser {
   }
 
   async #setMemory(session: Session, source: QueueSource): Promise<void> {
-    await session.setMemory(source.host.sharedRam?.ranges ?? []);
+    await session.setMemory(source.host.sharedRam ?? NO_RAM);
     this.#noteLeftOut(session);
   }
 
@@ -488,14 +497,11 @@ class FrontEnd implements Backend, QueueServer, ChardevUser {
     return to - from;
   }
 
+  /** The last one is told, once there is time for it. */
   #announce(mac: Uint8Array): void {
-    this.#session?.announce(mac).then(
-      (done) => {
-        if (done) this.stats.announcements++;
-        else this.stats.dropNotAnnouncement++;
-      },
-      (error) => this.#gone(error),
-    );
+    if (this.#announced !== null) this.stats.dropNotAnnouncement++;
+    this.#announced = mac;
+    this.update();
   }
 
   /** A conversation that ended has been dealt with; anything else is ours to mend, and nobody else's to suffer. */

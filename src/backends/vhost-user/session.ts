@@ -7,7 +7,7 @@
  *   stop     rings disabled and asked for their positions
  */
 
-import type { SharedRange } from '../../pci/device-host.ts';
+import type { SharedRam, SharedRange } from '../../pci/device-host.ts';
 import { Features } from '../../virtio/features.ts';
 import type { VirtQueue } from '../../virtio/queue.ts';
 import * as p from '../../virtio/vhost-user.ts';
@@ -87,7 +87,7 @@ export class Session {
   async start(parts: {
     readonly features: Features;
     readonly ipMtuBytes: number;
-    readonly ram: readonly SharedRange[];
+    readonly ram: SharedRam;
     readonly inflight: InflightArea | null;
     readonly rings: readonly RingPlan[];
     readonly packed: boolean;
@@ -133,16 +133,19 @@ export class Session {
       await this.conversation.tell(p.SET_VRING_ENABLE, words(index, index < 2 * pairs ? 1 : 0));
   }
 
-  /** Brings the back-end's memory table up to date. */
-  async setMemory(ram: readonly SharedRange[]): Promise<void> {
+  /**
+   * Brings the back-end's memory table up to date. A range may go while the back-end is waited for, and its handle with it: so what is passed is looked up when it goes. Whoever calls is told of such
+   * changes, and calls again.
+   */
+  async setMemory(ram: SharedRam): Promise<void> {
     const { conversation } = this;
-    const wanted = regionsOf(ram, this.#slots);
-    this.regionsLeftOut = regionsOf(ram, Number.POSITIVE_INFINITY).length - wanted.length;
+    const wanted = regionsOf(ram.ranges, this.#slots);
+    this.regionsLeftOut = regionsOf(ram.ranges, Number.POSITIVE_INFINITY).length - wanted.length;
     const old = this.#regions;
-    this.#regions = wanted;
     if (!this.has(p.PF_CONFIGURE_MEM_SLOTS)) {
       const isSame = old.length === wanted.length && old.every((region, i) => sameRegion(region, wanted[i]!));
       if (isSame || wanted.length === 0) return;
+      this.#regions = wanted;
       await conversation.tell(
         p.SET_MEM_TABLE,
         tablePayload(wanted),
@@ -152,12 +155,17 @@ export class Session {
       if (!conversation.acknowledged) await conversation.ask(p.GET_FEATURES, [p.U64_BYTES]);
       return;
     }
-    for (const region of old)
-      if (!wanted.some((other) => sameRegion(region, other)))
-        await conversation.tell(p.REM_MEM_REG, regionPayload(region));
-    for (const region of wanted)
-      if (!old.some((other) => sameRegion(region, other)))
-        await conversation.tell(p.ADD_MEM_REG, regionPayload(region), [region.handle]);
+    for (const region of old) {
+      if (wanted.some((other) => sameRegion(region, other))) continue;
+      await conversation.tell(p.REM_MEM_REG, regionPayload(region));
+      this.#regions = this.#regions.filter((other) => other !== region);
+    }
+    for (const region of wanted) {
+      if (old.some((other) => sameRegion(region, other))) continue;
+      if (!regionsOf(ram.ranges, this.#slots).some((other) => sameRegion(region, other))) continue;
+      this.#regions = [...this.#regions, region];
+      await conversation.tell(p.ADD_MEM_REG, regionPayload(region), [region.handle]);
+    }
   }
 
   /** A file for what is in flight in `queues` rings of at most `queueSize` descriptors; null: the back-end keeps none. */

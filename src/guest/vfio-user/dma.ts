@@ -10,6 +10,7 @@
 
 import { fstatSync, type Stats } from 'node:fs';
 import type { Handle, HostIo } from '../../host-io/host-io.ts';
+import type { SharedRange } from '../../pci/device-host.ts';
 import {
   type GuestMemory,
   DMA_READ as MAY_READ,
@@ -64,6 +65,9 @@ interface Mapping {
   readonly address: number;
   readonly length: number;
   readonly file: MappedFile | null;
+  /** Where it begins in the file. */
+  readonly offset: number;
+  readonly writable: boolean;
 }
 
 const WINDOW_BYTES = 2 ** 30;
@@ -74,12 +78,15 @@ export class DmaMap {
   readonly #memory: GuestMemory;
   readonly #wire: Wire;
   readonly #stats: DmaStats;
+  readonly #changed: () => void;
   readonly #mappings = new Map<number, Mapping>();
   readonly #files = new Map<string, MappedFile>();
   /** The most one DMA message may carry: the client's own limit. */
   transferBytes = 2 ** 16;
 
-  constructor(hostIo: HostIo, memory: GuestMemory, wire: Wire, stats: DmaStats) {
+  /** `changed`: ranges with descriptors came or went. */
+  constructor(hostIo: HostIo, memory: GuestMemory, wire: Wire, stats: DmaStats, changed: () => void) {
+    this.#changed = changed;
     this.#hostIo = hostIo;
     this.#memory = memory;
     this.#wire = wire;
@@ -88,6 +95,14 @@ export class DmaMap {
 
   get count(): number {
     return this.#mappings.size;
+  }
+
+  /** RAM that another program can be let into: what is mapped by descriptors and not for reading only. */
+  get sharedRanges(): SharedRange[] {
+    const ranges: SharedRange[] = [];
+    for (const { address, length, file, offset, writable } of this.#mappings.values())
+      if (file !== null && writable) ranges.push({ address, length, handle: file.handle, offset });
+    return ranges.sort((a, b) => a.address - b.address);
   }
 
   /** Adds a range. `fd` (0: none) is taken or closed. Returns 0 or an errno. */
@@ -112,7 +127,8 @@ export class DmaMap {
       const errno = this.#addViews(file, offset, address, length, access);
       if (errno !== 0) return errno;
       file.ranges++;
-      this.#mappings.set(address, { address, length, file });
+      this.#mappings.set(address, { address, length, file, offset, writable: (access & MAY_WRITE) !== 0 });
+      this.#changed();
     } else {
       this.#memory.addRemote(
         address,
@@ -120,7 +136,7 @@ export class DmaMap {
         access,
       );
       this.#stats.remoteRanges++;
-      this.#mappings.set(address, { address, length, file: null });
+      this.#mappings.set(address, { address, length, file: null, offset: 0, writable: true });
     }
     return 0;
   }
@@ -226,7 +242,9 @@ export class DmaMap {
     this.#memory.removeWithin(address, length);
     this.#stats.unmaps++;
     const { file } = mapping;
-    if (file !== null && --file.ranges === 0) this.#forget(file);
+    if (file === null) return 0;
+    this.#changed();
+    if (--file.ranges === 0) this.#forget(file);
     return 0;
   }
 

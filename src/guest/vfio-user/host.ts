@@ -7,12 +7,24 @@ import type { Random } from '../../core/clock.ts';
 import type { Logger } from '../../core/log.ts';
 import type { Loop } from '../../core/loop.ts';
 import type { FramePool } from '../../core/pool.ts';
-import type { DeviceHost } from '../../pci/device-host.ts';
+import type { DeviceHost, SharedRam, SharedRange } from '../../pci/device-host.ts';
 import { GuestMemory } from '../../pci/guest-memory.ts';
 import type { Interrupts } from './interrupts.ts';
 
+/** What the client has mapped by descriptors. */
+export class ClientRam implements SharedRam {
+  onChanged: (() => void) | null = null;
+  /** The ranges of the client that is there; null: there is none. */
+  source: (() => SharedRange[]) | null = null;
+
+  get ranges(): readonly SharedRange[] {
+    return this.source?.() ?? [];
+  }
+}
+
 export class VfioUserHost implements DeviceHost {
   readonly memory: GuestMemory;
+  readonly sharedRam = new ClientRam();
   readonly loop: Loop;
   readonly random: Random;
   readonly log: Logger;

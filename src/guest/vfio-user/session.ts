@@ -57,7 +57,10 @@ export class Session {
     this.#interrupts = new Interrupts(hostIo, device, host.intxLevel, parts.interruptStats);
     host.interrupts = this.#interrupts;
     this.#wire = new Wire(hostIo, handle, loop, this, parts.wireStats);
-    this.#dma = new DmaMap(hostIo, host.memory, this.#wire, parts.dmaStats);
+    this.#dma = new DmaMap(hostIo, host.memory, this.#wire, parts.dmaStats, () =>
+      host.sharedRam.onChanged?.(),
+    );
+    host.sharedRam.source = () => this.#dma.sharedRanges;
     this.#commands = new Map<number, Command>([
       [p.VERSION, { payloadBytes: 4, handle: (at, from, to) => this.#version(at, from, to) }],
       [
@@ -120,6 +123,7 @@ export class Session {
     host.interrupts = null;
     this.#interrupts.close();
     device.reset();
+    host.sharedRam.source = null;
     this.#dma.unmapAll();
     ended(reason);
   }
