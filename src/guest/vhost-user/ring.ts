@@ -3,7 +3,7 @@
  * the session decides when to look (`ready`).
  *
  * Bases are the protocol's: for a split ring the next available index; for a packed one the next available place in bits 0 to 15 and the next used one
- * in bits 16 to 31, each with its wrap counter on top.
+ * in bits 16 to 31, each with its wrap counter on top. Some front-ends (DPDK) know the available one only.
  */
 
 import { readlinkSync } from 'node:fs';
@@ -120,7 +120,8 @@ export class Ring {
   }
 
   #position(layout: QueueLayout, packed: boolean, memory: GuestMemory): QueuePosition {
-    if (packed) return { avail: this.base & 0xffff, used: this.base >>> 16 };
+    // DPDK tells the available place alone, and 0 for the used one: nothing is in flight then.
+    if (packed) return { avail: this.base & 0xffff, used: this.base >>> 16 || this.base & 0xffff };
     // What was used last stands in the ring.
     const used = memory.u16(layout.device + USED_INDEX_OFFSET);
     return { avail: this.base & 0xffff, used: Math.max(used, 0) };

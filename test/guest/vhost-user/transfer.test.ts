@@ -185,6 +185,19 @@ describe.each(KINDS)('%s', (_name, features) => {
   });
 });
 
+test('a packed ring may be told without its used place, as DPDK does', async () => {
+  const frontEnd = bench.connect();
+  await frontEnd.begin(F_PACKED);
+  await frontEnd.addRing(1, F_PACKED, 0x8000);
+  const { slots } = frontEnd.rings[1]!;
+  for (let round = 1; round <= 3; round++) {
+    for (let i = 0; i < slots; i++) put(frontEnd, 1, i, frame(i));
+    frontEnd.kick(1);
+    await bench.until(() => bench.peer.frames.length === round * slots);
+    expect(drained(frontEnd, 1).length).toBe(slots);
+  }
+});
+
 test('a checksum to be done and a large segment are facts of the frame', async () => {
   const features = F_CSUM | F_HOST_TSO4;
   const frontEnd = bench.connect();
