@@ -12,8 +12,9 @@ import { parseConfigFile } from '../config/config-file.ts';
 import type { DeviceConfig } from '../config/devices/index.ts';
 import type { GuestConfig, ProbeConfig } from '../config/guest.ts';
 import type { NetdevConfig } from '../config/netdevs/index.ts';
+import type { ObjectConfig } from '../config/objects/index.ts';
 import { checkReferences } from '../config/references.ts';
-import { HostIoError, OptionError, UnsupportedError } from '../core/errors.ts';
+import { HostIoError, notInThisBuild, OptionError, UnsupportedError } from '../core/errors.ts';
 import { Monitor } from '../monitor/monitor.ts';
 import type { Network } from '../network/network.ts';
 import { openChardev, startMonitor, wantedChardevs } from './monitors.ts';
@@ -183,9 +184,7 @@ export async function startProgram(
         await network.openNetdev(netdev);
       });
     }
-    for (const declaration of declarations) {
-      if (declaration.kind !== 'object' || declaration.object.type === 'iothread') continue;
-      const { object } = declaration;
+    for (const [declaration, object] of objectsInOrder(declarations)) {
       await attempt(declaration, async () => await network.openObject(object));
     }
     const devices = devicesOf(declarations);
@@ -280,10 +279,7 @@ function probeConfigFor(guest: GuestConfig, device: DeviceConfig): ProbeConfig |
 function refuseUnavailable(declaration: Declaration): void {
   const missing = unavailable(declaration);
   if (missing === undefined) return;
-  throw new StartError(
-    new UnsupportedError(`${missing} is not available in this build of netemu`),
-    declaration,
-  );
+  throw new StartError(notInThisBuild(missing), declaration);
 }
 
 function unavailable(declaration: Declaration): string | undefined {
@@ -293,6 +289,15 @@ function unavailable(declaration: Declaration): string | undefined {
     default:
       return undefined;
   }
+}
+
+/** Objects with their declarations, those that others name first. */
+function objectsInOrder(declarations: readonly Declaration[]): [Declaration, ObjectConfig][] {
+  const all = declarations.flatMap((declaration): [Declaration, ObjectConfig][] =>
+    declaration.kind === 'object' ? [[declaration, declaration.object]] : [],
+  );
+  const isNamed = ([, { type }]: [Declaration, ObjectConfig]): boolean => type === 'iothread';
+  return [...all.filter(isNamed), ...all.filter((one) => !isNamed(one))];
 }
 
 /** Netdevs with their declarations, each hub port after the netdev it names; legacy ones bring their hub port along. */

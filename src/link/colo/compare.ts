@@ -132,7 +132,7 @@ export class ColoCompare implements RunningObject, Decided {
       inlet(chardevs.primary, (frame) => this.#fromPrimary(frame));
       inlet(chardevs.secondary, (frame) => this.#fromSecondary(frame));
       if (chardevs.notify !== undefined)
-        this.#notify = new MessageChannel(chardevs.notify, (message) => this.#heard(message));
+        this.#notify = new MessageChannel(chardevs.notify, vnetHdr, (message) => this.#heard(message));
     } catch (error) {
       this.close();
       throw error;
