@@ -16,6 +16,7 @@
 #include "uv_poll.h"
 #include <arpa/inet.h>
 #include <errno.h>
+#include <net/if.h>
 #include <node_api.h>
 #include <stdlib.h>
 #include <string.h>
@@ -156,6 +157,18 @@ static int get_path(napi_env env, napi_value text, ne_address *out, bool *given)
   if (!*given) return 0;
   int error = get_text(env, text, buffer, sizeof buffer, &length);
   return error < 0 ? error : ne_parse_path(buffer, length, out);
+}
+
+typedef char device_name[2 * IF_NAMESIZE];
+
+/* An interface's name, or NULL for none; `error` tells of one that is none. */
+static const char *get_device(napi_env env, napi_value text, device_name buffer, int *error) {
+  size_t length;
+  *error = 0;
+  if (is_nothing(env, text)) return NULL;
+  bool is_name = get_text(env, text, buffer, sizeof(device_name), &length) == 0 && length > 0 && length < IF_NAMESIZE;
+  if (!is_name) *error = -ENODEV;
+  return is_name ? buffer : NULL;
 }
 
 #define ARGUMENTS(n)                                                                             \
@@ -458,8 +471,10 @@ static napi_value f_unmap(napi_env env, napi_callback_info info) {
 /* --- opening --- */
 
 static napi_value f_udp_open(napi_env env, napi_callback_info info) {
-  ARGUMENTS(10);
+  ARGUMENTS(11);
   ne_address local, remote, group, interface;
+  device_name name;
+  int error;
   bool has_local, has_remote, has_group, has_interface;
   int32_t family, flags, receive_bytes, send_bytes;
   NEED(get_ip(env, a[0], a[1], &local, &has_local) == 0);
@@ -467,6 +482,8 @@ static napi_value f_udp_open(napi_env env, napi_callback_info info) {
   NEED(get_int(env, a[4], &family) && get_int(env, a[5], &flags) && get_int(env, a[6], &receive_bytes) && get_int(env, a[7], &send_bytes));
   NEED(get_ip(env, a[8], NULL, &group, &has_group) == 0);
   NEED(get_ip(env, a[9], NULL, &interface, &has_interface) == 0);
+  const char *device = get_device(env, a[10], name, &error);
+  if (error < 0) return number(env, error);
   ne_udp_options options = {
       .local = has_local ? &local : NULL,
       .remote = has_remote ? &remote : NULL,
@@ -478,6 +495,7 @@ static napi_value f_udp_open(napi_env env, napi_callback_info info) {
       .group = has_group ? &group : NULL,
       .group_interface = has_interface ? &interface : NULL,
       .group_loop = (flags & 4) != 0,
+      .device = device,
   };
   return number(env, ne_udp_open(c, &options));
 }
@@ -489,10 +507,17 @@ static int get_family(napi_env env, napi_value v) {
 }
 
 static napi_value f_ping_open(napi_env env, napi_callback_info info) {
-  ARGUMENTS(1);
+  ARGUMENTS(3);
   int family = get_family(env, a[0]);
+  ne_address local;
+  bool has_local;
+  device_name name;
+  int error;
   NEED(family >= 0);
-  return number(env, ne_ping_open(c, family));
+  NEED(get_ip(env, a[1], NULL, &local, &has_local) == 0);
+  const char *device = get_device(env, a[2], name, &error);
+  if (error < 0) return number(env, error);
+  return number(env, ne_ping_open(c, family, has_local ? &local : NULL, device));
 }
 
 static napi_value f_raw_open(napi_env env, napi_callback_info info) {
@@ -535,12 +560,16 @@ static napi_value f_keep_alive(napi_env env, napi_callback_info info) {
 }
 
 static napi_value f_tcp_connect(napi_env env, napi_callback_info info) {
-  ARGUMENTS(5);
+  ARGUMENTS(6);
   ne_address remote, local;
   bool has_remote, has_local;
+  device_name name;
+  int error;
   NEED(get_ip(env, a[0], a[1], &remote, &has_remote) == 0 && has_remote);
   NEED(get_ip(env, a[2], a[3], &local, &has_local) == 0);
-  return number(env, ne_connect(c, &remote, has_local ? &local : NULL, get_bool(env, a[4])));
+  const char *device = get_device(env, a[5], name, &error);
+  if (error < 0) return number(env, error);
+  return number(env, ne_connect(c, &remote, has_local ? &local : NULL, get_bool(env, a[4]), device));
 }
 
 static napi_value f_tcp_listen(napi_env env, napi_callback_info info) {
@@ -559,7 +588,7 @@ static napi_value f_unix_connect(napi_env env, napi_callback_info info) {
   int error = get_path(env, a[0], &remote, &given);
   if (error < 0) return number(env, error);
   NEED(given);
-  return number(env, ne_connect(c, &remote, NULL, false));
+  return number(env, ne_connect(c, &remote, NULL, false, NULL));
 }
 
 static napi_value f_unix_listen(napi_env env, napi_callback_info info) {

@@ -192,17 +192,18 @@ typedef struct {
   int receive_bytes, send_bytes;
   const ne_address *group, *group_interface;
   bool group_loop;
+  const char *device; /* SO_BINDTODEVICE: the interface it sends and receives by; NULL: any */
 } ne_udp_options;
 
 int ne_udp_open(ne_context *c, const ne_udp_options *options);
 /* The kernel's ICMP echo socket, or where that is not allowed, a raw one that hears only echo replies. */
-int ne_ping_open(ne_context *c, int family);
+int ne_ping_open(ne_context *c, int family, const ne_address *local, const char *device);
 int ne_raw_open(ne_context *c, int family, int protocol, const ne_address *local, const ne_address *remote);
 int ne_unix_datagram_open(ne_context *c, const ne_address *local, const ne_address *remote);
 /* Fixes (or moves) the far end of an open datagram socket. */
 int ne_datagram_connect(ne_context *c, int32_t handle, const ne_address *remote);
 int ne_keep_alive(ne_context *c, int32_t handle, bool on);
-int ne_connect(ne_context *c, const ne_address *remote, const ne_address *local, bool no_delay);
+int ne_connect(ne_context *c, const ne_address *remote, const ne_address *local, bool no_delay, const char *device);
 int ne_listen(ne_context *c, const ne_address *local, int backlog, bool v6_only);
 int ne_accept(ne_context *c, int32_t handle);
 int ne_take_error(ne_context *c, int32_t handle);

@@ -36,6 +36,11 @@ static int set_int(int fd, int level, int option, int value) {
   return setsockopt(fd, level, option, &value, sizeof value) < 0 ? -errno : 0;
 }
 
+static int bind_device(int fd, const char *device) {
+  if (device == NULL) return 0;
+  return setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, device, (socklen_t)strlen(device) + 1) < 0 ? -errno : 0;
+}
+
 static int fail(int fd, int error) {
   close(fd);
   return error;
@@ -113,6 +118,7 @@ int ne_udp_open(ne_context *c, const ne_udp_options *o) {
   if (error == 0 && o->receive_bytes > 0 && set_int(fd, SOL_SOCKET, SO_RCVBUFFORCE, o->receive_bytes) < 0)
     error = set_int(fd, SOL_SOCKET, SO_RCVBUF, o->receive_bytes);
   if (error == 0 && o->send_bytes > 0) error = set_int(fd, SOL_SOCKET, SO_SNDBUF, o->send_bytes);
+  if (error == 0) error = bind_device(fd, o->device);
   if (error == 0 && o->local != NULL && bind(fd, &o->local->u.any, o->local->length) < 0) error = -errno;
   if (error == 0 && o->group != NULL) error = join_group(fd, o);
   if (error == 0 && o->remote != NULL) {
@@ -127,7 +133,7 @@ int ne_udp_open(ne_context *c, const ne_udp_options *o) {
 }
 
 /* A raw ICMP socket whose filter passes echo replies alone. */
-static int raw_echo_open(ne_context *c, int family) {
+static int raw_echo_open(ne_context *c, int family, const ne_address *local, const char *device) {
   bool six = family == AF_INET6;
   int fd = new_socket(family, SOCK_RAW, six ? IPPROTO_ICMPV6 : IPPROTO_ICMP);
   if (fd < 0) return fd;
@@ -142,13 +148,17 @@ static int raw_echo_open(ne_context *c, int family) {
     result = setsockopt(fd, SOL_RAW, 1 /* ICMP_FILTER */, &blocked, sizeof blocked);
   }
   if (result < 0) return fail(fd, -errno);
+  result = bind_device(fd, device);
+  if (result < 0) return fail(fd, result);
+  if (local != NULL && bind(fd, &local->u.any, local->length) < 0) return fail(fd, -errno);
   return ne_handle_new(c, fd, six ? NE_DATAGRAM : NE_RAW4, NE_F_SOCKET | NE_F_RAW);
 }
 
-int ne_ping_open(ne_context *c, int family) {
+int ne_ping_open(ne_context *c, int family, const ne_address *local, const char *device) {
+  if (local != NULL && local->family != family) return -EINVAL;
   int fd = new_socket(family, SOCK_DGRAM, family == AF_INET ? IPPROTO_ICMP : IPPROTO_ICMPV6);
   if (fd == -EACCES || fd == -EPERM) {
-    int raw = raw_echo_open(c, family);
+    int raw = raw_echo_open(c, family, local, device);
     return raw > 0 || raw == -EMFILE ? raw : fd;
   }
   if (fd < 0) return fd;
@@ -157,7 +167,10 @@ int ne_ping_open(ne_context *c, int family) {
   memset(&any, 0, sizeof any);
   any.ss_family = (sa_family_t)family;
   socklen_t length = family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
-  if (bind(fd, (const struct sockaddr *)&any, length) < 0) return fail(fd, -errno);
+  int error = bind_device(fd, device);
+  if (error < 0) return fail(fd, error);
+  const struct sockaddr *from = local != NULL ? &local->u.any : (const struct sockaddr *)&any;
+  if (bind(fd, from, local != NULL ? local->length : length) < 0) return fail(fd, -errno);
   return ne_handle_new(c, fd, NE_DATAGRAM, NE_F_SOCKET);
 }
 
@@ -199,9 +212,11 @@ int ne_keep_alive(ne_context *c, int32_t handle, bool on) {
   return set_int(h->fd, SOL_SOCKET, SO_KEEPALIVE, on);
 }
 
-int ne_connect(ne_context *c, const ne_address *remote, const ne_address *local, bool no_delay) {
+int ne_connect(ne_context *c, const ne_address *remote, const ne_address *local, bool no_delay, const char *device) {
   int fd = new_socket(remote->family, SOCK_STREAM, 0);
   if (fd < 0) return fd;
+  int bound = bind_device(fd, device);
+  if (bound < 0) return fail(fd, bound);
   if (local != NULL) {
     if (local->family != remote->family) return fail(fd, -EINVAL);
     /* The port is then chosen at connect, where many may share one. */

@@ -3,7 +3,7 @@
  * has no driver for its rings. The type is known, so that an option line is checked, and is refused with the reason that applies.
  */
 
-import { UnsupportedError } from '../core/errors.ts';
+import { notInThisBuild, UnsupportedError } from '../core/errors.ts';
 import type { OpenBackend } from './backend.ts';
 import type { Services } from './services.ts';
 
@@ -14,8 +14,6 @@ export function netmapBackend(services: Services): OpenBackend<'netmap'> {
         `netdev type 'netmap' needs the netmap kernel module, which is not loaded (there is no ${devname})`,
       );
     }
-    throw new UnsupportedError(
-      `netdev type 'netmap' is not available in this build of netemu: ${ifname} can be joined with tap instead`,
-    );
+    throw notInThisBuild("netdev type 'netmap'", `${ifname} can be joined with tap instead`);
   };
 }

@@ -1,7 +1,7 @@
 /** THE TABLE of character devices that any platform with host I/O has, and the registry by id. */
 
 import type { ChardevConfig, ChardevDevice } from '../config/chardevs.ts';
-import { HostIoError, OptionError, UnsupportedError } from '../core/errors.ts';
+import { HostIoError, notInThisBuild, OptionError, UnsupportedError } from '../core/errors.ts';
 import type { Chardev, ChardevContext } from './chardev.ts';
 import { PassedFds } from './fds.ts';
 import { NullChardev, RingbufChardev } from './memory.ts';
@@ -71,7 +71,7 @@ export class Chardevs {
       | ((config: ChardevConfig, context: ChardevContext) => Chardev | Promise<Chardev>)
       | undefined;
     if (open === undefined) {
-      throw new UnsupportedError(`chardev type '${config.type}' is not available in this build of netemu`);
+      throw notInThisBuild(`chardev type '${config.type}'`);
     }
     const chardev = await open(config, this.#context);
     if (!this.#closed) return chardev;

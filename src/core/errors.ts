@@ -51,6 +51,12 @@ export class UnsupportedError extends Error {
   override name = 'UnsupportedError';
 }
 
+/** What is declared and understood, but has nothing behind it here. `instead`: what does the same. */
+export function notInThisBuild(what: string, instead?: string): UnsupportedError {
+  const hint = instead === undefined ? '' : `: ${instead}`;
+  return new UnsupportedError(`${what} is not available in this build of netemu${hint}`);
+}
+
 /** netemu broke one of its own rules. */
 export class InvariantError extends Error {
   override name = 'InvariantError';

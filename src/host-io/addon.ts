@@ -34,8 +34,9 @@ export interface BoundAddon {
     sendBytes: number,
     group: string | undefined,
     groupInterface: string | undefined,
+    bindInterface: string | undefined,
   ): number;
-  pingOpen(family: number): number;
+  pingOpen(family: number, localAddress: string | undefined, bindInterface: string | undefined): number;
   rawOpen(family: number, protocol: number, local: string | undefined, remote: string | undefined): number;
   unixDatagramOpen(local: string | undefined, remote: string | undefined): number;
   datagramConnect(handle: number, path: string): number;
@@ -46,6 +47,7 @@ export interface BoundAddon {
     localAddress: string | undefined,
     localPort: number,
     noDelay: boolean,
+    bindInterface: string | undefined,
   ): number;
   tcpListen(address: string, port: number, backlog: number, v6Only: boolean): number;
   unixConnect(path: string): number;

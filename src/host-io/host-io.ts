@@ -39,6 +39,8 @@ export interface UdpOptions {
   /** Needed when neither address tells. */
   family?: 4 | 6;
   reuseAddress?: boolean;
+  /** Send and receive by this interface alone (SO_BINDTODEVICE), by name. Native only. */
+  bindInterface?: string;
   /** Join this group, on the interface with address `interface`. */
   multicast?: { group: string; interface?: string; loop?: boolean };
   /** Ask the kernel to coalesce received runs (UDP_GRO); received frames then carry GSO_SIZE. A host that cannot goes without: GSO_SIZE stays 0. */
@@ -51,6 +53,15 @@ export interface TcpOptions {
   /** Connect from this address. */
   local?: Endpoint;
   noDelay?: boolean;
+  /** Connect by this interface alone (SO_BINDTODEVICE), by name. Native only. */
+  bindInterface?: string;
+}
+
+export interface PingOptions {
+  /** Send from this address. Native only. */
+  local?: string;
+  /** Send and receive by this interface alone, by name. Native only. */
+  bindInterface?: string;
 }
 
 export interface TapInfo {
@@ -141,7 +152,7 @@ export interface HostIo {
    * one: its port is 0, identifiers go out as written, and the replies to everybody on this host arrive. So: write the port, or an
    * identifier of your own when it is 0, and drop replies that carry another. IPv6 checksums are the kernel's work.
    */
-  pingOpen(family: 4 | 6): Handle;
+  pingOpen(family: 4 | 6, options?: PingOptions): Handle;
   /** Raw IP socket of one protocol. Received messages carry no IP header. */
   rawIpOpen(family: 4 | 6, protocol: number, options?: { local?: string; remote?: string }): Handle;
   unixDatagramOpen(options: { local?: string; remote?: string }): Handle;

@@ -23,6 +23,7 @@ import {
   type Handle,
   type HostIo,
   HUNG_UP,
+  type PingOptions,
   READABLE,
   type ReadyListener,
   type TapInfo,
@@ -241,9 +242,10 @@ export class NativeHostIo implements HostIo {
   // Streams.
 
   tcpConnect(remote: Endpoint, options: TcpOptions = {}): Handle {
-    const { local, noDelay = true } = options;
+    const { local, noDelay = true, bindInterface } = options;
     const { address, port } = remote;
-    const handle = this.#addon.tcpConnect(address, port, local?.address, local?.port ?? 0, noDelay);
+    const from = local?.address;
+    const handle = this.#addon.tcpConnect(address, port, from, local?.port ?? 0, noDelay, bindInterface);
     return this.#check(handle, 'connect', `connect to ${show(remote)}`);
   }
 
@@ -342,6 +344,7 @@ export class NativeHostIo implements HostIo {
       options.sendBufferBytes ?? 0,
       multicast?.group,
       multicast?.interface,
+      options.bindInterface,
     );
     return this.#check(
       handle,
@@ -350,8 +353,8 @@ export class NativeHostIo implements HostIo {
     );
   }
 
-  pingOpen(family: 4 | 6): Handle {
-    return this.#check(this.#addon.pingOpen(family), 'socket', 'ICMP echo socket');
+  pingOpen(family: 4 | 6, { local, bindInterface }: PingOptions = {}): Handle {
+    return this.#check(this.#addon.pingOpen(family, local, bindInterface), 'socket', 'ICMP echo socket');
   }
 
   rawIpOpen(family: 4 | 6, protocol: number, options: { local?: string; remote?: string } = {}): Handle {

@@ -1,7 +1,7 @@
 /** THE TABLE of NIC models: how each is made from its checked properties (config/devices/ has the schema). Conformance suites run over every row. */
 
 import type { DeviceConfig, NicModelName } from '../config/devices/index.ts';
-import { UnsupportedError } from '../core/errors.ts';
+import { notInThisBuild } from '../core/errors.ts';
 import { E1000 } from './e1000/index.ts';
 import type { Nic, NicSite } from './nic.ts';
 import { Rtl8139 } from './rtl8139/index.ts';
@@ -26,8 +26,7 @@ export const nics: NicTable = {
 export function createNic(table: NicTable, config: DeviceConfig, site: NicSite, mac: Uint8Array): Nic {
   // The table pairs each model with its own properties, which an index by a union cannot express.
   const make = table[config.model] as MakeNic<NicModelName> | undefined;
-  if (make === undefined)
-    throw new UnsupportedError(`NIC model '${config.model}' is not available in this build of netemu`);
+  if (make === undefined) throw notInThisBuild(`NIC model '${config.model}'`);
   return make(site, mac, config);
 }
 

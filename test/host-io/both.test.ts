@@ -74,6 +74,35 @@ describe.each(['native', 'portable'] as const)('host I/O, %s', (implementation) 
       lab.release(sent, got);
     });
 
+    it('leaves by the interface it is bound to, or says that it needs the addon', async () => {
+      const { host } = lab;
+      const bind = { bindInterface: 'lo' };
+      const nowhere = { bindInterface: 'no-such-if0' };
+      if (implementation === 'portable') {
+        for (const open of [
+          () => host.udpOpen({ family: 4, ...bind }),
+          () => host.tcpConnect(LOOPBACK, bind),
+          () => host.pingOpen(4, bind),
+        ])
+          expect(open).toThrow('binding to an interface needs the native addon');
+        return;
+      }
+      for (const open of [
+        () => host.udpOpen({ family: 4, ...nowhere }),
+        () => host.tcpConnect({ address: '127.0.0.1', port: 9 }, nowhere),
+        () => host.udpOpen({ family: 4, bindInterface: 'longer-than-any-name-there-can-be-in-linux' }),
+      ])
+        expect(open).toThrow(HostIoError);
+      const server = host.udpOpen({ local: LOOPBACK });
+      const client = host.udpOpen({ remote: host.localEndpoint(server), ...bind });
+      const sent = lab.frames(pattern(60, 1));
+      await lab.sendDatagrams(client, sent);
+      const got = lab.slots(1);
+      await lab.receiveDatagrams(server, got);
+      expect(lab.bytesOf(got[0]!)).toEqual(pattern(60, 1));
+      lab.release(sent, got);
+    });
+
     it('puts the header of each frame in front of it', async () => {
       const { host } = lab;
       const server = host.udpOpen({ local: LOOPBACK });

@@ -114,7 +114,7 @@ describe('the addon, called with anything', () => {
     const pair = new Int32Array(2);
     host.socketPair(pair);
     // Sends to itself, so that there is something to receive.
-    const udp = host.udpOpen('127.0.0.1', 0, undefined, 0, 4, 0, 0, 0, undefined, undefined);
+    const udp = host.udpOpen('127.0.0.1', 0, undefined, 0, 4, 0, 0, 0, undefined, undefined, undefined);
     const [, port] = host.endpoint(udp, false) as [string, number];
     packAddress({ address: '127.0.0.1', port }, mailbox, 0);
     const pristine = pool.table.slice();

@@ -11,11 +11,14 @@ import {
   FAILED,
   type Handle,
   type HostIo,
+  type PingOptions,
   READABLE,
   type ReadyListener,
+  type TcpOptions,
   type UdpOptions,
   WRITABLE,
 } from '../../src/host-io/host-io.ts';
+import { parseIpv6 } from '../../src/wire/bytes.ts';
 
 const SPINS_MAX = 200;
 
@@ -40,6 +43,7 @@ export class FakeSocket {
   sendRoom = Number.POSITIVE_INFINITY;
   readonly datagramsIn: { data: Uint8Array; from: Endpoint }[] = [];
   readonly datagramsOut: { data: Uint8Array; to: Endpoint | null }[] = [];
+  bindInterface: string | undefined;
   readonly waiting: FakeSocket[] = [];
   interest = 0;
   listener: ReadyListener | null = null;
@@ -66,6 +70,8 @@ class Fake {
   refuse: Refusal | null = null;
   /** Whether the host lets us ping. */
   pings = true;
+  /** Whether by a raw socket, which hears the replies to everybody. */
+  rawPings = false;
   interestCalls = 0;
   readonly implementation = 'fake';
   readonly #loop: Loop;
@@ -226,9 +232,11 @@ class Fake {
     const s = this.#of(handle);
     return s.kind === 'tcp' ? s.incoming.length : (s.datagramsIn[0]?.data.length ?? 0);
   }
-  tcpConnect(remote: Endpoint): Handle {
+  tcpConnect(remote: Endpoint, options: TcpOptions = {}): Handle {
     const s = this.#open('tcp');
     s.remote = remote;
+    if (options.local !== undefined) s.local = options.local;
+    s.bindInterface = options.bindInterface;
     s.connecting = true;
     return s.handle;
   }
@@ -295,18 +303,44 @@ class Fake {
     }
     return taken;
   }
+  receiveBytes(handle: Handle, target: Uint8Array, from: number, to: number): number {
+    const s = this.#of(handle);
+    s.receiveCalls++;
+    if (s.error !== 0) {
+      const { error } = s;
+      s.error = 0;
+      return -error;
+    }
+    if (s.incoming.length === 0) return s.incomingEnd ? 0 : -ERRNO.EAGAIN;
+    const part = s.incoming.splice(0, to - from);
+    target.set(part, from);
+    return part.length;
+  }
+  sendBytes(handle: Handle, source: Uint8Array, from: number, to: number): number {
+    const s = this.#of(handle);
+    s.sendCalls++;
+    if (s.sendRoom === 0) return -ERRNO.EAGAIN;
+    const part = source.subarray(from, Math.min(to, from + s.sendRoom));
+    s.sent.push(...part);
+    s.sendRoom -= part.length;
+    return part.length;
+  }
   shutdownWrite(handle: Handle): void {
     this.#of(handle).writeShut = true;
   }
   udpOpen(options: UdpOptions): Handle {
     const s = this.#open('udp');
+    s.bindInterface = options.bindInterface;
     if (options.remote !== undefined) s.remote = options.remote;
     if (options.local !== undefined) s.local = { ...options.local, port: options.local.port || this.#port++ };
     return s.handle;
   }
-  pingOpen(): Handle {
+  pingOpen(_family: 4 | 6, options: PingOptions = {}): Handle {
     if (!this.pings) throw new HostIoError('socket', 'EACCES', 'Permission denied');
-    return this.#open('ping').handle;
+    const s = this.#open('ping');
+    s.local = { address: options.local ?? '0.0.0.0', port: this.rawPings ? 0 : this.#port++ };
+    s.bindInterface = options.bindInterface;
+    return s.handle;
   }
   receiveDatagrams(
     handle: Handle,
@@ -337,10 +371,11 @@ class Fake {
       if (addresses !== undefined) {
         const a = (i - from) * 20;
         addresses.fill(0, a, a + 20);
-        addresses.set(source.address.split('.').map(Number), a);
+        const six = source.address.includes(':');
+        addresses.set(six ? parseIpv6(source.address)! : source.address.split('.').map(Number), a);
         addresses[a + 16] = source.port >> 8;
         addresses[a + 17] = source.port;
-        addresses[a + 18] = 4;
+        addresses[a + 18] = six ? 6 : 4;
       }
       i++;
     }
@@ -355,6 +390,7 @@ class Fake {
       return -error;
     }
     let i = from;
+    if (s.kind === 'ping') s.remote = remote!;
     for (; i < to && s.sendRoom > 0; i++) {
       s.datagramsOut.push({ data: this.#pool.toBytes(frames[i]!), to: remote ?? null });
       s.sendRoom--;

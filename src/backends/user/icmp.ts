@@ -1,7 +1,7 @@
 /**
  * ICMP echo of both families. The gateway and the name server answer themselves. Elsewhere a real ping is sent where the host lets us
- * (net.ipv4.ping_group_range): an unprivileged ICMP socket for each (guest, far end, identifier), closed after silence; the kernel gives it an
- * identifier of its own, which is changed back on the reply. Where it does not, a ping outside stays unanswered, counted.
+ * (net.ipv4.ping_group_range, or a privilege): an ICMP socket for each (guest, far end, identifier), closed after silence. On the host's side it
+ * has an identifier of its own, which is changed back on the reply. Where it does not, a ping outside stays unanswered, counted.
  *
  * Other ICMP of the guest is not for us: its errors about datagrams we sent mean a port that closed, and the flow ends by silence.
  */
@@ -9,7 +9,7 @@
 import { HostIoError, UnsupportedError } from '../../core/errors.ts';
 import type { Timer } from '../../core/loop.ts';
 import { LENGTH, SLOT } from '../../core/pool.ts';
-import { type Handle, READABLE } from '../../host-io/host-io.ts';
+import { ADDRESS_BYTES, type Handle, READABLE } from '../../host-io/host-io.ts';
 import { frameSum } from '../../tcp/frames.ts';
 import {
   isV4,
@@ -19,7 +19,7 @@ import {
   localAddress,
   remoteAddress,
 } from '../../tcp/link-header.ts';
-import { putU16be, toHex, u16be } from '../../wire/bytes.ts';
+import { equalBytes, putU16be, toHex, u16be } from '../../wire/bytes.ts';
 import { finishChecksum, foldSum, pseudoSumAt } from '../../wire/checksum.ts';
 import { ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST, ICMP_HEADER_BYTES } from '../../wire/icmp.ts';
 import { ICMPV6_ECHO_REPLY, ICMPV6_ECHO_REQUEST } from '../../wire/icmpv6.ts';
@@ -28,7 +28,7 @@ import { IP_PROTOCOL_ICMPV6 } from '../../wire/ipv6.ts';
 import { HOST_UNREACHABLE, PROHIBITED, sendErrorAbout, type Unreachable } from './icmp-error.ts';
 import { allocPacket, PACKET_ROOM, payloadPlace, sendIp } from './packet-out.ts';
 import { DENIED, NOBODY, RESTRICTED, TO_HOST, TO_LOOPBACK, TO_RESOLVER } from './policy.ts';
-import type { Site } from './site.ts';
+import { outbound, type Site } from './site.ts';
 import { addressText, type FlowInfo } from './tcp-nat.ts';
 
 const FLOWS_MAX = 256;
@@ -41,6 +41,8 @@ interface PingFlow {
   readonly address: string;
   readonly id: number;
   readonly handle: Handle;
+  /** The identifier on the host's side: the kernel's own, or for a raw socket one of ours. */
+  readonly wireId: number;
   lastNs: number;
 }
 
@@ -50,6 +52,7 @@ export class Icmp {
   readonly #timer: Timer;
   readonly #one = new Int32Array(1);
   readonly #frames = new Int32Array(BATCH);
+  readonly #addresses = new Uint8Array(BATCH * ADDRESS_BYTES);
 
   constructor(site: Site) {
     this.#site = site;
@@ -176,14 +179,23 @@ export class Icmp {
     }
     pool.read(frame, at - start, pool.bytes, pool.table[copy + SLOT], length);
     pool.setLength(copy, length);
+    this.#renumber(pool.table[copy + SLOT], flow.wireId);
     this.#one[0] = copy;
     hostIo.sendDatagrams(flow.handle, this.#one, 0, 1, { address, port: 0 });
     pool.release(copy);
     flow.lastNs = this.#site.loop.clock.nowNs();
   }
 
+  /** Gives the echo at `place` of region 0 another identifier, and the checksum that goes with it (RFC 1624; the kernel sums ICMPv6 itself). */
+  #renumber(place: number, id: number): void {
+    const { bytes } = this.#site.pool;
+    const sum = (~u16be(bytes, place + 2) & 0xffff) + (~u16be(bytes, place + 4) & 0xffff) + id;
+    putU16be(bytes, place + 2, ~foldSum(sum) & 0xffff);
+    putU16be(bytes, place + 4, id);
+  }
+
   #flowFor(version: number, start: number, ip: number, at: number, address: string): PingFlow | null {
-    const { pool, stats, hostIo, mac, loop } = this.#site;
+    const { pool, stats, hostIo, mac, loop, random } = this.#site;
     const bytes = pool.bytes;
     const id = u16be(bytes, at + 4);
     const src = version === 4 ? toHex(bytes, ip + 12, 4) : toHex(bytes, ip + 8, 16);
@@ -193,14 +205,19 @@ export class Icmp {
     if (this.#flows.size >= FLOWS_MAX) return null;
     let handle: Handle;
     try {
-      handle = hostIo.pingOpen(version === 4 ? 4 : 6);
+      const { local, bindInterface } = outbound(this.#site, version);
+      handle = hostIo.pingOpen(version === 4 ? 4 : 6, {
+        ...(local === undefined ? {} : { local: local.address }),
+        ...(bindInterface === undefined ? {} : { bindInterface }),
+      });
     } catch (error) {
       if (error instanceof HostIoError || error instanceof UnsupportedError) return null;
       throw error;
     }
     const protocol = version === 4 ? IP_PROTOCOL_ICMP : IP_PROTOCOL_ICMPV6;
     const link = linkHeaderReply(bytes, version, ip, start + 6, mac, protocol);
-    const flow: PingFlow = { key, link, address, id, handle, lastNs: loop.clock.nowNs() };
+    const wireId = hostIo.localEndpoint(handle).port || random() & 0xffff || 1;
+    const flow: PingFlow = { key, link, address, id, handle, wireId, lastNs: loop.clock.nowNs() };
     hostIo.watch(handle, READABLE, () => this.#receive(flow));
     this.#flows.set(key, flow);
     stats.pingFlows++;
@@ -209,7 +226,7 @@ export class Icmp {
   }
 
   #receive(flow: PingFlow): void {
-    const { pool, hostIo, outbox } = this.#site;
+    const { pool, hostIo, outbox, stats } = this.#site;
     const frames = this.#frames;
     const v4 = isV4(flow.link);
     const reply = v4 ? ICMP_ECHO_REPLY : ICMPV6_ECHO_REPLY;
@@ -220,18 +237,29 @@ export class Icmp {
       if (frame === 0) break;
       frames[count++] = frame;
     }
-    const got =
-      count === 0 ? 0 : Math.max(0, hostIo.receiveDatagrams(flow.handle, frames, 0, count, PACKET_ROOM));
+    const from = this.#addresses;
+    const received =
+      count === 0 ? 0 : hostIo.receiveDatagrams(flow.handle, frames, 0, count, PACKET_ROOM, from);
+    const got = Math.max(0, received);
+    const far = localAddress(flow.link);
     for (let i = 0; i < got; i++) {
       const frame = frames[i];
       const place = pool.table[frame + SLOT] + PACKET_ROOM;
       const length = pool.table[frame + LENGTH];
-      if (length < ICMP_HEADER_BYTES || pool.bytes[place] !== reply || outbox.room() <= 0) {
+      // A raw socket hears the replies to everybody on this host.
+      const ours =
+        length >= ICMP_HEADER_BYTES &&
+        pool.bytes[place] === reply &&
+        u16be(pool.bytes, place + 4) === flow.wireId &&
+        equalBytes(from, i * ADDRESS_BYTES, far, 0, far.length);
+      if (!ours || outbox.room() <= 0) {
+        if (ours) stats.rxDropQueueFull++;
+        else stats.pingDropNotOurs++;
         pool.release(frame);
         continue;
       }
       putU16be(pool.bytes, place + 4, flow.id);
-      this.#site.stats.icmpEchoes++;
+      stats.icmpEchoes++;
       this.#sendEcho(frame, place, length, flow.link);
     }
     pool.releaseAll(frames, got, count);

@@ -22,9 +22,11 @@
 import type { NetdevConfigOf } from '../../config/netdevs/index.ts';
 import type { UserConfig } from '../../config/netdevs/user.ts';
 import type { HostForward } from '../../config/netdevs/user-forward.ts';
-import { UnsupportedError } from '../../core/errors.ts';
+import { HostIoError, UnsupportedError } from '../../core/errors.ts';
 import { LENGTH, OFFSET, TOTAL } from '../../core/pool.ts';
 import { ACCEPT_CSUM, ACCEPT_ECN, ACCEPT_TSO4, ACCEPT_TSO6, type Client, Port } from '../../core/port.ts';
+import { errnoOf, errnoText } from '../../host-io/errno.ts';
+import type { HostIo } from '../../host-io/host-io.ts';
 import { putU32be } from '../../wire/bytes.ts';
 import { ChecksumRegion } from '../../wire/checksum.ts';
 import { DHCP_SERVER_PORT } from '../../wire/dhcp.ts';
@@ -60,8 +62,10 @@ import {
 import { UdpHeader } from '../../wire/udp.ts';
 import type { Backend, BackendContext, OpenBackend } from '../backend.ts';
 import { Arp } from './arp.ts';
+import { DecisionLog } from './decision-log.ts';
 import { DhcpServer } from './dhcp.ts';
 import { Dhcpv6Server } from './dhcpv6.ts';
+import { EgressNames } from './egress-names.ts';
 import { type ForwardInfo, HostForwards } from './hostfwd.ts';
 import { Icmp } from './icmp.ts';
 import { PROTOCOL_UNREACHABLE, sendErrorAbout } from './icmp-error.ts';
@@ -72,6 +76,7 @@ import { Outbox } from './outbox.ts';
 import { OwnNames } from './own-names.ts';
 import { Policy, samePrefix } from './policy.ts';
 import { Reassembly } from './reassembly.ts';
+import { Resolvers } from './resolvers.ts';
 import type { Site, UserServices } from './site.ts';
 import { UserStats } from './stats.ts';
 import { type FlowInfo, TcpNat } from './tcp-nat.ts';
@@ -83,7 +88,12 @@ export interface UserInfo {
   readonly flows: readonly FlowInfo[];
   readonly forwards: readonly ForwardInfo[];
   readonly neighbours: readonly { readonly address: string; readonly mac: string }[];
+  /** What decides where the guest may go, in order, with how often it did; none where everything is open. */
   readonly egress: readonly { readonly rule: string; readonly hits: number }[];
+  /** Addresses that names of egress rules stand for now, counted for each rule. */
+  readonly egressNames: number;
+  /** Decisions that the log left out because there were too many. */
+  readonly egressUnlogged: number;
 }
 
 /** The first bytes of the gateway's MAC; its IPv4 address follows, as QEMU's users know it. */
@@ -105,6 +115,8 @@ export class UserBackend implements Backend, Client {
   readonly #inner: InnerServers;
   readonly #names: OwnNames;
   readonly #site: Site;
+  readonly #decisions: DecisionLog;
+  readonly #resolvers: Resolvers;
   readonly #port: Port;
   readonly #outbox: Outbox;
   readonly #arp: Arp;
@@ -126,6 +138,7 @@ export class UserBackend implements Backend, Client {
   constructor(id: string, config: UserConfig, context: BackendContext, services: UserServices) {
     if (context.hostIo === null)
       throw new UnsupportedError(`netdev '${id}': user needs host sockets, and there are none here`);
+    if (config.sourceInterface !== undefined) tryInterface(context.hostIo, config.sourceInterface);
     const mac = Uint8Array.of(...MAC_PREFIX, 0, 0, 0, 0);
     putU32be(mac, 2, config.ipv4?.host.value ?? MAC_WITHOUT_IPV4);
     this.#port = new Port(id, 'backend', this, context);
@@ -134,6 +147,12 @@ export class UserBackend implements Backend, Client {
     this.#outbox = new Outbox(context, this.stats, () => this.#roomAgain());
     this.#outbox.attach(this.#port);
     const port = this.#port;
+    const egressNames = new EgressNames(config.egress, config.hosts);
+    this.#decisions = new DecisionLog(id, context.log, context.loop);
+    const own = config.dnsUpstream.map(({ text }) => text);
+    this.#resolvers = new Resolvers(own.length > 0 ? () => own : () => services.resolvers(), () =>
+      context.loop.clock.nowNs(),
+    );
     this.#site = {
       pool: context.pool,
       loop: context.loop,
@@ -146,7 +165,9 @@ export class UserBackend implements Backend, Client {
       mac,
       stats: this.stats,
       outbox: this.#outbox,
-      policy: new Policy(config),
+      policy: new Policy(config, egressNames, this.#decisions, context.loop.clock),
+      resolvers: this.#resolvers,
+      egressNames,
       neighbours: new Neighbours(context.loop),
       sums: new ChecksumRegion(context.pool.bytes),
       accepts: () => port.peer?.accepts ?? 0,
@@ -154,7 +175,7 @@ export class UserBackend implements Backend, Client {
     this.tftp = this.#openTftp();
     this.#names = new OwnNames(this.#site);
     this.#inner = new InnerServers(this.#site);
-    this.tcp = new TcpNat(this.#site, (address, port) => this.#inner.open(address, port));
+    this.tcp = new TcpNat(this.#site, (address, port) => this.#inner.open(address, port), this.#names);
     this.udp = new UdpNat(this.#site);
     this.icmp = new Icmp(this.#site);
     this.#arp = new Arp(this.#site, (address) => this.#serves(address));
@@ -545,7 +566,9 @@ export class UserBackend implements Backend, Client {
       flows: [...this.tcp.list(), ...this.udp.list(), ...this.icmp.list()],
       forwards: this.forwards.list(),
       neighbours,
-      egress: this.#site.policy.rules.map(({ rule, hits }) => ({ rule: rule.text, hits })),
+      egress: this.#site.policy.deciders.map(({ rule, hits }) => ({ rule, hits })),
+      egressNames: this.#site.egressNames.size,
+      egressUnlogged: this.#decisions.suppressed,
     };
   }
 
@@ -562,6 +585,20 @@ export class UserBackend implements Backend, Client {
     this.#ndp?.close();
     this.#inner.close();
     this.#outbox.clear();
+  }
+}
+
+/** Throws for an interface that sockets cannot be bound to: better now than by silence later. */
+function tryInterface(hostIo: HostIo, name: string): void {
+  try {
+    hostIo.close(hostIo.udpOpen({ family: 4, bindInterface: name }));
+  } catch (error) {
+    if (!(error instanceof HostIoError)) throw error;
+    throw new HostIoError(
+      error.syscall,
+      error.code,
+      `source-interface=${name}: ${errnoText(errnoOf(error.code))}`,
+    );
   }
 }
 

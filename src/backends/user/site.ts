@@ -9,9 +9,11 @@ import type { Loop } from '../../core/loop.ts';
 import type { FramePool } from '../../core/pool.ts';
 import type { Endpoint, Handle, HostIo } from '../../host-io/host-io.ts';
 import type { ChecksumRegion } from '../../wire/checksum.ts';
+import type { EgressNames } from './egress-names.ts';
 import type { Neighbours } from './neighbours.ts';
 import type { Outbox } from './outbox.ts';
 import type { Policy } from './policy.ts';
+import type { Resolvers } from './resolvers.ts';
 import type { UserStats } from './stats.ts';
 
 /** What the embedder brings beside sockets; on Node it is host-io/user-services.ts. What is absent is refused where it is asked for. */
@@ -59,6 +61,8 @@ export interface Site {
   readonly stats: UserStats;
   readonly outbox: Outbox;
   readonly policy: Policy;
+  readonly resolvers: Resolvers;
+  readonly egressNames: EgressNames;
   readonly neighbours: Neighbours;
   readonly sums: ChecksumRegion;
   /** This end of the link. */
@@ -67,13 +71,12 @@ export interface Site {
   accepts(): number;
 }
 
-/** The name server to ask: the user's, else the host's; undefined when there is none. */
-export function upstream(site: Site): string | undefined {
-  return site.config.dnsUpstream?.text ?? site.services.resolvers()[0];
-}
-
-/** The host address to send from to the world, when the user named one. */
-export function sourceFor(site: Site, version: number): Endpoint | undefined {
-  const address = site.config.source.find((one) => one.family === version);
-  return address === undefined ? undefined : { address: address.text, port: 0 };
+/** How to open a socket to the world: the host's address and interface to leave by, where the user named some. */
+export function outbound(site: Site, version: number): { local?: Endpoint; bindInterface?: string } {
+  const { source, sourceInterface } = site.config;
+  const address = source.find((one) => one.family === version);
+  return {
+    ...(address === undefined ? {} : { local: { address: address.text, port: 0 } }),
+    ...(sourceInterface === undefined ? {} : { bindInterface: sourceInterface }),
+  };
 }

@@ -35,6 +35,8 @@ export class UserStats {
   icmpDropUnsupported = 0;
   pingFlows = 0;
   pingDropNoSocket = 0;
+  /** Replies to others, which a raw socket hears too. */
+  pingDropNotOurs = 0;
   fragmentsReceived = 0;
   fragmentDatagrams = 0;
   fragmentDropOverlap = 0;
@@ -52,6 +54,8 @@ export class UserStats {
   udpDropHostFull = 0;
   udpDropHostError = 0;
   dnsQueries = 0;
+  /** Queries that were put to the next name server. */
+  dnsFailovers = 0;
   dnsDropNoResolver = 0;
   dnsOwnAnswers = 0;
   dnsRefused = 0;

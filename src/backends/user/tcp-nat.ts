@@ -18,6 +18,8 @@ import { localAddress, remoteAddress } from '../../tcp/link-header.ts';
 import { TcpStack } from '../../tcp/stack.ts';
 import { STATE_NAMES } from '../../tcp/states.ts';
 import { formatIpv4, formatIpv6, u32be } from '../../wire/bytes.ts';
+import { DNS_PORT } from '../../wire/dns.ts';
+import { DnsTcp } from './dns-tcp.ts';
 import {
   HOST_UNREACHABLE,
   PROHIBITED,
@@ -25,13 +27,13 @@ import {
   type Unreachable,
   unreachableFor,
 } from './icmp-error.ts';
+import type { OwnNames } from './own-names.ts';
 import { DENIED, NOBODY, NOWHERE, RESTRICTED, TO_HOST, TO_RESOLVER } from './policy.ts';
-import { type Site, sourceFor, upstream } from './site.ts';
+import { outbound, type Site } from './site.ts';
 import { type FlowOwner, TcpFlow } from './tcp-flow.ts';
 
 const FLOWS_MAX = 16_384;
 const RETRY_NS = 2e6;
-const DNS_PORT = 53;
 
 /** What `query-usernet` shows of a flow. */
 export interface FlowInfo {
@@ -55,12 +57,14 @@ export class TcpNat implements FlowOwner {
   readonly #flows = new Set<TcpFlow>();
   readonly #frames = new Int32Array(64);
   readonly #inner: InnerServers;
+  readonly #dns: DnsTcp;
   readonly #retries = new Set<TcpFlow>();
   readonly #timer: Timer;
 
-  constructor(site: Site, inner: InnerServers) {
+  constructor(site: Site, inner: InnerServers, names: OwnNames) {
     this.#site = site;
     this.#inner = inner;
+    this.#dns = new DnsTcp(site, names);
     this.#timer = site.loop.timer(() => this.#retryAll());
     this.stack = new TcpStack({
       pool: site.pool,
@@ -86,7 +90,7 @@ export class TcpNat implements FlowOwner {
   }
 
   get flows(): number {
-    return this.#flows.size;
+    return this.#flows.size + this.#dns.flows;
   }
 
   #incoming(c: Connection): void {
@@ -99,7 +103,6 @@ export class TcpNat implements FlowOwner {
     }
     const version = c.version;
     const verdict = site.policy.decide(localAddress(c.link), version, 0, 'tcp', c.localPort);
-    let address = site.policy.address;
     switch (verdict) {
       case NOWHERE:
         stats.txDropBadDestination++;
@@ -116,14 +119,10 @@ export class TcpNat implements FlowOwner {
         stats.txDropDenied++;
         this.#refuse(c, PROHIBITED);
         return;
-      case TO_RESOLVER: {
-        const resolver = site.config.restrict ? undefined : upstream(site);
-        // Not our port, or nobody to ask: the connection is refused with a reset.
-        if (c.localPort !== DNS_PORT || resolver === undefined) return;
-        stats.dnsQueries++;
-        address = resolver;
-        break;
-      }
+      case TO_RESOLVER:
+        // Another port: the connection is refused with a reset.
+        if (c.localPort === DNS_PORT) this.#dns.open(c);
+        return;
       default:
     }
     if (this.#flows.size >= FLOWS_MAX) {
@@ -132,18 +131,16 @@ export class TcpNat implements FlowOwner {
     }
     let handle: Handle;
     try {
-      const local = verdict === TO_HOST ? sourceFor(site, version) : undefined;
-      handle = site.hostIo.tcpConnect(
-        { address, port: c.localPort },
-        local === undefined ? { noDelay: true } : { noDelay: true, local },
-      );
+      const from = verdict === TO_HOST ? outbound(site, version) : {};
+      const remote = { address: site.policy.address, port: c.localPort };
+      handle = site.hostIo.tcpConnect(remote, { noDelay: true, ...from });
     } catch (error) {
       if (!(error instanceof HostIoError)) throw error;
       // Out of descriptors: a reset; the connections there are go on.
       stats.tcpDropNoDescriptor++;
       return;
     }
-    this.#begin(c, handle, false, verdict === TO_RESOLVER ? 'dns' : 'nat');
+    this.#begin(c, handle, false, 'nat');
   }
 
   #innerServer(c: Connection): Handle | null | undefined {
@@ -239,7 +236,7 @@ export class TcpNat implements FlowOwner {
 
   /** The flows there are. */
   list(): FlowInfo[] {
-    const out: FlowInfo[] = [];
+    const out: FlowInfo[] = this.#dns.list();
     for (const flow of this.#flows) {
       const c = flow.connection;
       if (c === null) continue;
@@ -264,6 +261,7 @@ export class TcpNat implements FlowOwner {
       flow.connection = null;
       flow.close();
     }
+    this.#dns.close();
     this.stack.close();
   }
 }

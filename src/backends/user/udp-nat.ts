@@ -5,14 +5,17 @@
  *     guest ──frames of a burst──▶ flow.pending ──one sendDatagrams──▶ host
  *     guest ◀──one batch────────── slots ◀──one receiveDatagrams────── host
  *
+ * Queries to the network's name server go to the host's resolver, opaque. Where there are several, an unanswered query is put to the next one
+ * (resolvers.ts); where egress rules name names, answers are read on their way (egress-names.ts).
+ *
  * Also here: what a `hostfwd=udp` peer and the guest exchange, through the forward's one unconnected socket (udp-forward.ts).
  * Datagrams are dropped, counted, where the host's socket is full or the guest's side has no room: as on any network.
  */
 
 import { HostIoError } from '../../core/errors.ts';
 import type { Timer } from '../../core/loop.ts';
-import { FACT_CSUM_VALID, FACT_NEEDS_CSUM, FACTS, LENGTH, SLOT } from '../../core/pool.ts';
-import { type Endpoint, ERRNO, FAILED, type Handle, READABLE } from '../../host-io/host-io.ts';
+import { FACT_CSUM_VALID, FACT_NEEDS_CSUM, FACTS, LENGTH, SLOT, TOTAL } from '../../core/pool.ts';
+import { ERRNO, FAILED, type Handle, READABLE, type UdpOptions } from '../../host-io/host-io.ts';
 import { cutFrame, FrameList, frameSum } from '../../tcp/frames.ts';
 import {
   linkHeaderReply,
@@ -23,7 +26,9 @@ import {
   mixFlow,
   remoteAddress,
 } from '../../tcp/link-header.ts';
+import { u16be } from '../../wire/bytes.ts';
 import { foldSum, pseudoSumAt } from '../../wire/checksum.ts';
+import { DNS_PORT } from '../../wire/dns.ts';
 import { IP_PROTOCOL_UDP } from '../../wire/ipv4.ts';
 import { UDP_HEADER_BYTES, type UdpHeader } from '../../wire/udp.ts';
 import {
@@ -37,13 +42,16 @@ import {
 } from './icmp-error.ts';
 import { PACKET_ROOM, sendUdp } from './packet-out.ts';
 import { DENIED, NOBODY, NOWHERE, RESTRICTED, TO_HOST, TO_RESOLVER } from './policy.ts';
-import { type Site, sourceFor, upstream } from './site.ts';
+import { QUERY_MAX_BYTES, WaitingQueries } from './resolvers.ts';
+import { outbound, type Site } from './site.ts';
 import { addressText, type FlowInfo } from './tcp-nat.ts';
 
 const FLOWS_MAX = 16_384;
 const IDLE_NS = 60e9;
 /** A name server answers soon or not at all; queries are many and each has its own port. */
 const IDLE_DNS_NS = 10e9;
+/** A resolver that says nothing for so long is passed over; a guest's own resolver library waits 5 s before it asks again. */
+const ANSWER_NS = 2e9;
 /** When to look again for a slot. */
 const PARK_NS = 5e6;
 /** Datagrams of a flow that wait for the end of the turn at most: as many as one UDP_SEGMENT call takes. */
@@ -52,7 +60,6 @@ const BATCH = 32;
 const BATCH_LARGE = 16;
 /** With fewer large slots than this free, they are left to TCP and to reassembly. */
 const LARGE_KEPT = 96;
-const DNS_PORT = 53;
 
 class UdpFlow {
   readonly link: Uint8Array;
@@ -67,19 +74,28 @@ class UdpFlow {
   older: UdpFlow | null = null;
   newer: UdpFlow | null = null;
   lastNs = 0;
-  readonly dns: boolean;
+  /** The resolver it leads to; '': it is no query. */
+  resolver: string;
+  /** Kept where another resolver could be asked. */
+  waiting: WaitingQueries | null = null;
+  /** When the next resolver is asked. */
+  answerByNs = 0;
   readonly pending = new FrameList(2);
   touched = false;
   fromGuestBytes = 0;
   toGuestBytes = 0;
 
-  constructor(link: Uint8Array, ports: number, hash: number, dns: boolean) {
+  constructor(link: Uint8Array, ports: number, hash: number, resolver: string) {
     this.link = link;
     this.linkSum = linkHeaderSum(link);
     this.pseudoSum = linkPseudoSum(link);
     this.ports = ports;
     this.hash = hash;
-    this.dns = dns;
+    this.resolver = resolver;
+  }
+
+  get dns(): boolean {
+    return this.resolver !== '';
   }
 }
 
@@ -122,6 +138,10 @@ export class UdpNat {
   #touched: UdpFlow[] = [];
   #parked: UdpFlow[] = [];
   readonly #parkTimer: Timer;
+  /** DNS flows with unanswered queries that another resolver could answer. */
+  readonly #asking = new Set<UdpFlow>();
+  readonly #answerTimer: Timer;
+  readonly #one = new Int32Array(1);
   #count = 0;
 
   constructor(site: Site) {
@@ -130,6 +150,7 @@ export class UdpNat {
     this.#seed2 = site.random() | 0;
     this.#timer = site.loop.timer(() => this.#expire());
     this.#parkTimer = site.loop.timer(() => this.resume());
+    this.#answerTimer = site.loop.timer(() => this.#unanswered());
   }
 
   get flows(): number {
@@ -159,6 +180,7 @@ export class UdpNat {
       return;
     }
     flow.fromGuestBytes += length;
+    if (flow.dns) this.#noteQuery(flow, cut);
     flow.pending.push(cut);
     if (flow.pending.length >= PENDING_MAX) {
       this.#send(flow, this.#site.loop.clock.nowNs());
@@ -208,7 +230,7 @@ export class UdpNat {
         this.#unreachable(frame, version, start, ip, PROHIBITED);
         return null;
       case TO_RESOLVER: {
-        const resolver = site.config.restrict ? undefined : upstream(site);
+        const resolver = site.config.restrict ? undefined : site.resolvers.next();
         if (udp.dstPort !== DNS_PORT || resolver === undefined) {
           if (udp.dstPort === DNS_PORT) stats.dnsDropNoResolver++;
           this.#unreachable(frame, version, start, ip, PORT_UNREACHABLE);
@@ -226,9 +248,11 @@ export class UdpNat {
     }
     const ports = (udp.dstPort << 16) | udp.srcPort;
     const link = linkHeaderReply(site.pool.bytes, version, ip, start + 6, site.mac, IP_PROTOCOL_UDP);
-    const flow = new UdpFlow(link, ports, this.#hash(version, ip, ports), verdict === TO_RESOLVER);
-    const local = verdict === TO_HOST ? sourceFor(site, version) : undefined;
-    const errno = this.#connect(flow, { address, port: udp.dstPort }, local);
+    const resolver = verdict === TO_RESOLVER ? address : '';
+    const flow = new UdpFlow(link, ports, this.#hash(version, ip, ports), resolver);
+    const from = verdict === TO_HOST ? outbound(site, version) : {};
+    if (this.#count >= FLOWS_MAX) this.#evict();
+    const errno = this.#connect(flow, { remote: { address, port: udp.dstPort }, ...from });
     if (errno !== 0) {
       stats.udpDropNoSocket++;
       const what = unreachableFor(errno);
@@ -239,13 +263,12 @@ export class UdpNat {
     return flow;
   }
 
-  /** Opens the flow's socket, closing the flow that was silent longest if there are too many. Returns 0 or an errno. */
-  #connect(flow: UdpFlow, remote: Endpoint, local: Endpoint | undefined): number {
+  /** Opens the flow's socket, closing the flow that was silent longest if the host has no descriptor left. Returns 0 or an errno. */
+  #connect(flow: UdpFlow, options: UdpOptions): number {
     const { hostIo } = this.#site;
-    if (this.#count >= FLOWS_MAX) this.#evict();
     for (let tries = 0; ; tries++) {
       try {
-        flow.handle = hostIo.udpOpen(local === undefined ? { remote } : { remote, local });
+        flow.handle = hostIo.udpOpen(options);
         hostIo.watch(flow.handle, READABLE, (ready) => this.#ready(flow, ready));
         return 0;
       } catch (error) {
@@ -259,7 +282,10 @@ export class UdpNat {
   }
 
   #evict(): boolean {
-    const oldest = this.#dnsOrder.oldest ?? this.#order.oldest;
+    // A flow without a socket is the one that wants one.
+    let query = this.#dnsOrder.oldest;
+    if (query !== null && query.handle === 0) query = query.newer;
+    const oldest = query ?? this.#order.oldest;
     if (oldest === null) return false;
     this.#site.stats.udpFlowsEvicted++;
     this.#remove(oldest);
@@ -293,6 +319,7 @@ export class UdpNat {
       }
     }
     (flow.dns ? this.#dnsOrder : this.#order).remove(flow);
+    this.#asking.delete(flow);
     this.#count--;
     hostIo.close(flow.handle);
     flow.handle = 0;
@@ -300,6 +327,79 @@ export class UdpNat {
     pool.releaseAll(pending.items, pending.head, pending.tail);
     pending.head = 0;
     pending.tail = 0;
+  }
+
+  // Several resolvers.
+
+  /** A query is about to go out: it is kept as long as another resolver could be asked for it. */
+  #noteQuery(flow: UdpFlow, frame: number): void {
+    const { resolvers, loop, pool } = this.#site;
+    if (pool.table[frame + TOTAL] > QUERY_MAX_BYTES || !resolvers.several) return;
+    flow.waiting ??= new WaitingQueries();
+    flow.waiting.asked(pool.toBytes(frame), flow.resolver);
+    this.#await(flow, loop.clock.nowNs());
+  }
+
+  #await(flow: UdpFlow, nowNs: number): void {
+    flow.answerByNs = nowNs + ANSWER_NS;
+    // In the order of their time.
+    this.#asking.delete(flow);
+    this.#asking.add(flow);
+    if (!this.#answerTimer.armed) this.#answerTimer.arm(flow.answerByNs);
+  }
+
+  #unanswered(): void {
+    const nowNs = this.#site.loop.clock.nowNs();
+    for (const flow of this.#asking) {
+      if (flow.answerByNs > nowNs) {
+        this.#answerTimer.arm(flow.answerByNs);
+        return;
+      }
+      this.#asking.delete(flow);
+      this.#askNext(flow);
+    }
+  }
+
+  /** Puts a flow's unanswered queries to a resolver that it did not try. False: there is none, or nothing to ask. */
+  #askNext(flow: UdpFlow): boolean {
+    const { resolvers, hostIo, pool, loop, stats } = this.#site;
+    const { waiting } = flow;
+    if (waiting === null || waiting.queries.length === 0) return false;
+    resolvers.failed(flow.resolver);
+    const resolver = resolvers.next(waiting.tried);
+    if (resolver === undefined) {
+      waiting.queries.length = 0;
+      return false;
+    }
+    stats.dnsFailovers++;
+    waiting.tried.push(resolver);
+    hostIo.close(flow.handle);
+    flow.handle = 0;
+    flow.resolver = resolver;
+    const errno = this.#connect(flow, { remote: { address: resolver, port: DNS_PORT } });
+    if (errno !== 0) {
+      this.#remove(flow);
+      return false;
+    }
+    for (const query of waiting.queries) {
+      const frame = pool.from(query);
+      if (frame === 0) break;
+      this.#one[0] = frame;
+      hostIo.sendDatagrams(flow.handle, this.#one, 0, 1);
+      pool.release(frame);
+    }
+    this.#await(flow, loop.clock.nowNs());
+    return true;
+  }
+
+  /** A resolver's datagram is on its way to the guest: `bytes` at `place` of region 0. */
+  #noteAnswer(flow: UdpFlow, place: number, bytes: number, nowNs: number): void {
+    const { resolvers, egressNames, pool } = this.#site;
+    egressNames.learn(pool.bytes, place, place + bytes, nowNs);
+    if (flow.waiting === null || bytes < 2) return;
+    resolvers.answered(flow.resolver);
+    flow.waiting.answered(u16be(pool.bytes, place));
+    if (flow.waiting.queries.length === 0) this.#asking.delete(flow);
   }
 
   #used(flow: UdpFlow, nowNs: number): void {
@@ -355,7 +455,7 @@ export class UdpNat {
         from++;
       } else {
         // Most often the error of an earlier datagram: the guest is told, and the rest tried once more.
-        this.#failed(flow, -sent);
+        if (this.#failed(flow, -sent)) break;
         if (++errors > 1) {
           stats.udpDropHostError += pending.tail - from;
           break;
@@ -374,7 +474,7 @@ export class UdpNat {
       const errno = hostIo.takeError(flow.handle);
       if (errno !== 0) this.#failed(flow, errno);
     }
-    if ((ready & READABLE) !== 0) this.#receive(flow);
+    if ((ready & READABLE) !== 0 && flow.handle !== 0) this.#receive(flow);
   }
 
   #receive(flow: UdpFlow): void {
@@ -410,6 +510,7 @@ export class UdpNat {
       const length = t[frame + LENGTH];
       flow.toGuestBytes += length;
       stats.udpDatagramsIn++;
+      if (flow.dns) this.#noteAnswer(flow, t[frame + SLOT] + PACKET_ROOM, length, site.loop.clock.nowNs());
       sendUdp(
         site,
         frame,
@@ -443,11 +544,13 @@ export class UdpNat {
     for (const flow of parked) if (flow.handle !== 0) this.#site.hostIo.setInterest(flow.handle, READABLE);
   }
 
-  /** The far end, or the way there, said no. */
-  #failed(flow: UdpFlow, errno: number): void {
+  /** The far end, or the way there, said no. True: the flow's socket is another now, or gone, and took care of what waits. */
+  #failed(flow: UdpFlow, errno: number): boolean {
+    if (flow.dns && this.#askNext(flow)) return true;
     const what = unreachableFor(errno);
     if (what !== null)
       sendFlowUnreachable(this.#site, flow.link, flow.ports & 0xffff, flow.ports >>> 16, 0, what);
+    return flow.handle === 0;
   }
 
   #unreachable(frame: number, version: number, start: number, ip: number, what: Unreachable): void {
@@ -480,6 +583,7 @@ export class UdpNat {
   close(): void {
     this.#timer.cancel();
     this.#parkTimer.cancel();
+    this.#answerTimer.cancel();
     for (const first of [...this.#flows.values()]) {
       for (let flow: UdpFlow | null = first; flow !== null; ) {
         const next: UdpFlow | null = flow.next;

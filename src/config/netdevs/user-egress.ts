@@ -1,7 +1,7 @@
 /**
  * Rules on what a guest of the `user` netdev may reach, the first that matches deciding, and names the network itself knows.
  *
- *   egress   allow|deny:any|tcp|udp|icmp:all|addr[/len][:port[-port]]      IPv6 addresses in brackets
+ *   egress   allow|deny:any|tcp|udp|icmp:all|addr[/len]|name|*.name[:port[-port]]      IPv6 addresses in brackets
  *   hosts    name:addr
  */
 import { OptionError } from '../../core/errors.ts';
@@ -12,8 +12,10 @@ export type EgressProtocol = 'any' | 'tcp' | 'udp' | 'icmp';
 export interface EgressRule {
   readonly allow: boolean;
   readonly protocol: EgressProtocol;
-  /** undefined: every address of both families. */
+  /** undefined: every address of both families, or those of `name`. */
   readonly address: IpAddress | undefined;
+  /** A name in lower case without a trailing dot, or `*.` and one, which stands for every name below it. */
+  readonly name: string | undefined;
   readonly prefixLength: number;
   /** Inclusive; 0 to 65535 when the rule names none. */
   readonly firstPort: number;
@@ -33,13 +35,19 @@ export function parseEgressRule(text: string): EgressRule {
     new OptionError(`Invalid egress rule '${text}' (${reason})`, { option: 'egress' });
   const match =
     /^(allow|deny):(any|tcp|udp|icmp):(all|\[[^\]]*\]|[^:/[\]]+)(?:\/(\d{1,3}))?(?::([^:]+))?$/.exec(text);
-  if (match === null) throw invalid('expected allow|deny:any|tcp|udp|icmp:all|addr[/len][:port[-port]]');
+  if (match === null) throw invalid('expected allow|deny:any|tcp|udp|icmp:all|addr[/len]|name[:port[-port]]');
   const [, verdict, protocol, where, lengthText, ports] = match;
   const bracketed = where!.startsWith('[');
   const address = where === 'all' ? undefined : parseIp(bracketed ? where!.slice(1, -1) : where!);
-  if (where !== 'all' && (address === undefined || (address.family === 6) !== bracketed))
+  const name = where === 'all' || address !== undefined || bracketed ? undefined : ruleName(where!);
+  if (
+    where !== 'all' &&
+    name === undefined &&
+    (address === undefined || (address.family === 6) !== bracketed)
+  )
     throw invalid('Bad address');
-  if (address === undefined && lengthText !== undefined) throw invalid('all has no prefix length');
+  if (address === undefined && lengthText !== undefined)
+    throw invalid(`${where === 'all' ? 'all' : 'a name'} has no prefix length`);
   const longest = address?.family === 6 ? 128 : 32;
   const prefixLength = lengthText === undefined ? longest : Number(lengthText);
   if (prefixLength > longest) throw invalid('Bad prefix length');
@@ -58,11 +66,18 @@ export function parseEgressRule(text: string): EgressRule {
     allow: verdict === 'allow',
     protocol: protocol as EgressProtocol,
     address,
+    name,
     prefixLength: address === undefined ? 0 : prefixLength,
     firstPort,
     lastPort,
     text,
   };
+}
+
+/** A name, or `*.` and a name; undefined for what is none. */
+function ruleName(text: string): string | undefined {
+  const name = text.toLowerCase().replace(/\.$/, '');
+  return parseHost(name.startsWith('*.') ? name.slice(2) : name)?.family === 0 ? name : undefined;
 }
 
 /** Throws `Invalid hosts entry 'E'`. */

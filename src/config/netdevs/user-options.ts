@@ -81,6 +81,12 @@ export const userOptions = defineOptions({
     beyond: true,
     doc: "Let the guest reach services on the host's loopback by the gateway's address.",
   },
+  metadata: {
+    kind: 'bool',
+    default: true,
+    beyond: true,
+    doc: 'Let the guest reach IPv4 link-local addresses (169.254.0.0/16) and the addresses at which clouds serve the credentials of the host: fd00:ec2::254, fd20:ce::254, 100.100.100.200, 168.63.129.16 and 192.0.0.192.',
+  },
   deny: {
     kind: 'list',
     metavar: 'addr[/len]',
@@ -89,9 +95,9 @@ export const userOptions = defineOptions({
   },
   egress: {
     kind: 'list',
-    metavar: 'allow|deny:any|tcp|udp|icmp:all|addr[/len][:port[-port]]',
+    metavar: 'allow|deny:any|tcp|udp|icmp:all|addr[/len]|name[:port[-port]]',
     beyond: true,
-    doc: 'What the guest may reach outside: the first rule that matches decides, and without a match it may. IPv6 addresses stand in brackets. The gateway and the name server have switches of their own. Repeats.',
+    doc: "What the guest may reach outside: the first rule that matches decides, and without a match it may. IPv6 addresses stand in brackets. A name, or *.name for all below it, stands for the addresses that the network's name server answered for it, for as long as it said. The gateway and the name server have switches of their own. Repeats.",
   },
   source: {
     kind: 'list',
@@ -99,11 +105,17 @@ export const userOptions = defineOptions({
     beyond: true,
     doc: 'The host address that connections and datagrams of the guest come from, one for each family. Repeats.',
   },
-  'dns-upstream': {
+  'source-interface': {
     kind: 'string',
+    metavar: 'name',
+    beyond: true,
+    doc: "The host's interface that connections, datagrams and pings of the guest leave by, whatever its routes say. Needs the native addon.",
+  },
+  'dns-upstream': {
+    kind: 'list',
     metavar: 'addr',
     beyond: true,
-    doc: "The name server the DNS relay asks instead of the host's.",
+    doc: "The name server the DNS relay asks instead of the host's. Repeats: the next is asked when the one before does not answer.",
   },
   hosts: {
     kind: 'list',

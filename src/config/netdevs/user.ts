@@ -56,12 +56,16 @@ export interface UserConfig {
   readonly ipv6: UserIpv6 | undefined;
   readonly restrict: boolean;
   readonly loopback: boolean;
+  /** Whether link-local and metadata addresses may be reached. */
+  readonly metadata: boolean;
   readonly deny: readonly DeniedNet[];
   readonly egress: readonly EgressRule[];
   /** At most one of each family. */
   readonly source: readonly IpAddress[];
-  /** undefined: the host's. */
-  readonly dnsUpstream: IpAddress | undefined;
+  /** The host's interface to leave by; undefined: as the host routes. */
+  readonly sourceInterface: string | undefined;
+  /** In the order they are asked; none: the host's. */
+  readonly dnsUpstream: readonly IpAddress[];
   readonly hosts: readonly OwnName[];
   readonly hostname: string | undefined;
   readonly domainname: string | undefined;
@@ -110,10 +114,12 @@ function resolveUser(o: UserOptions): UserConfig {
     ipv6: v6,
     restrict: o.restrict,
     loopback: o.loopback,
+    metadata: o.metadata,
     deny: (o.deny ?? []).map(deniedNet),
     egress: (o.egress ?? []).map(parseEgressRule),
     source: sources(o.source ?? []),
-    dnsUpstream: dnsUpstream(o['dns-upstream']),
+    sourceInterface: interfaceName(o['source-interface']),
+    dnsUpstream: (o['dns-upstream'] ?? []).map(dnsUpstream),
     hosts: (o.hosts ?? []).map(parseOwnName),
     hostname: o.hostname,
     domainname: o.domainname,
@@ -244,8 +250,15 @@ function byteMask(prefixLength: number, index: number): number {
   return (0xff00 >> bits) & 0xff;
 }
 
-function dnsUpstream(text: string | undefined): IpAddress | undefined {
+/** A name as the kernel allows it (dev_valid_name): 1 to 15 bytes, no slash, colon or space. */
+function interfaceName(text: string | undefined): string | undefined {
   if (text === undefined) return undefined;
+  if (!/^[^\s/:]{1,15}$/.test(text) || text === '.' || text === '..' || utf8Length(text) > 15)
+    throw expects('source-interface', 'the name of an interface');
+  return text;
+}
+
+function dnsUpstream(text: string): IpAddress {
   const address = parseIp(text);
   if (!address) throw expects('dns-upstream', 'an address');
   return address;

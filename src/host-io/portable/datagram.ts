@@ -7,34 +7,16 @@
 import type { Socket } from 'node:dgram';
 import { isIP } from 'node:net';
 import { DgramAsPromised, type SocketAsPromised } from 'dgram-as-promised';
-import { packAddress } from '../address.ts';
 import { errnoOf, hostIoError } from '../errno.ts';
-import { ADDRESS_BYTES, type Endpoint, ERRNO, type UdpOptions } from '../host-io.ts';
-import {
-  AGAIN,
-  areFrames,
-  Entry,
-  type EntryOwner,
-  fillFrame,
-  frameMessage,
-  INVALID,
-  MessageQueue,
-} from './entry.ts';
+import { type Endpoint, ERRNO, type UdpOptions } from '../host-io.ts';
+import { AGAIN, areFrames, type EntryOwner, frameMessage, INVALID } from './entry.ts';
+import { MessageEntry, SEND_MESSAGES } from './message-entry.ts';
 
-const QUEUE_BYTES = 1 << 20;
-const SEND_MESSAGES = 256;
-
-export class UdpEntry extends Entry {
+export class UdpEntry extends MessageEntry {
   readonly #dgram: SocketAsPromised;
   readonly #socket: Socket;
-  readonly #queue = new MessageQueue(QUEUE_BYTES);
   readonly #remote: Endpoint | null;
   #bound = false;
-  #sending = 0;
-  /** Messages dropped because nobody received them in time. */
-  dropQueueFull = 0;
-  /** Messages longer than their slot. */
-  dropTruncated = 0;
 
   /** Throws HostIoError. */
   constructor(owner: EntryOwner, options: UdpOptions) {
@@ -88,22 +70,9 @@ export class UdpEntry extends Entry {
     socket.on('error', (error: NodeJS.ErrnoException) => this.fail(errnoOf(error.code)));
     socket.on('message', (message, from) => {
       if (this.closed) return;
-      if (this.#queue.push(message, { address: from.address, port: from.port })) owner.changed(this);
-      else this.dropQueueFull++;
+      this.arrived(message, { address: from.address, port: from.port });
     });
     socket.unref();
-  }
-
-  get readable(): boolean {
-    return this.#queue.first !== undefined || this.error !== 0;
-  }
-
-  get writable(): boolean {
-    return this.#sending < SEND_MESSAGES;
-  }
-
-  get pendingBytes(): number {
-    return this.#queue.first?.bytes.length ?? 0;
   }
 
   get local(): Endpoint | null {
@@ -124,34 +93,6 @@ export class UdpEntry extends Entry {
   close(): void {
     this.closed = true;
     this.#dgram.close().catch(() => {});
-  }
-
-  receive(
-    frames: Int32Array,
-    from: number,
-    to: number,
-    at: number,
-    addresses: Uint8Array | undefined,
-    spill: Int32Array | undefined,
-  ): number {
-    const pool = this.owner.pool;
-    if (!areFrames(pool, frames, from, to) || at < 0) return INVALID;
-    if (addresses !== undefined && addresses.length < to * ADDRESS_BYTES) return INVALID;
-    let next = from;
-    while (next < to) {
-      const message = this.#queue.first;
-      if (message === undefined) break;
-      this.#queue.drop();
-      if (!fillFrame(pool, frames[next]!, at, message.bytes, spill, next)) {
-        this.dropTruncated++;
-        continue;
-      }
-      if (addresses !== undefined && message.from !== null)
-        packAddress(message.from, addresses, next * ADDRESS_BYTES);
-      next++;
-    }
-    if (next > from || from === to) return next - from;
-    return this.error !== 0 ? -this.takeError() : AGAIN;
   }
 
   send(
@@ -177,21 +118,14 @@ export class UdpEntry extends Entry {
       return -ERRNO.EISCONN;
     if (remote !== undefined && isIP(remote.address) === 0) return INVALID;
     let next = from;
-    for (; next < to && this.#sending < SEND_MESSAGES; next++) {
+    for (; next < to && this.sending < SEND_MESSAGES; next++) {
       const message = frameMessage(pool, frames[next]!, headers, headerBytes, next);
       if (message === null) return next > from ? next - from : INVALID;
-      this.#sending++;
-      if (fixed !== null) this.#socket.send(message, this.#sent);
-      else this.#socket.send(message, remote!.port, remote!.address, this.#sent);
+      this.sending++;
+      if (fixed !== null) this.#socket.send(message, this.sent);
+      else this.#socket.send(message, remote!.port, remote!.address, this.sent);
       this.#bound = true;
     }
     return next > from ? next - from : AGAIN;
   }
-
-  readonly #sent = (error: Error | null): void => {
-    this.#sending--;
-    if (this.closed) return;
-    if (error !== null) this.fail(errnoOf((error as NodeJS.ErrnoException).code));
-    else if (this.#sending === SEND_MESSAGES - 1) this.owner.changed(this);
-  };
 }

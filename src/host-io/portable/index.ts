@@ -21,6 +21,7 @@ import {
   type Handle,
   type HostIo,
   HUNG_UP,
+  type PingOptions,
   READABLE,
   type ReadyListener,
   type TapInfo,
@@ -204,7 +205,8 @@ export class PortableHostIo implements HostIo, EntryOwner {
   // Streams.
 
   tcpConnect(remote: Endpoint, options: TcpOptions = {}): Handle {
-    const { local, noDelay = true } = options;
+    const { local, noDelay = true, bindInterface } = options;
+    if (bindInterface !== undefined) return needsAddon('binding to an interface');
     const bad =
       isIP(remote.address) === 0 ||
       !(remote.port >= 0 && remote.port <= 0xffff) ||
@@ -300,10 +302,13 @@ export class PortableHostIo implements HostIo, EntryOwner {
   // Datagrams.
 
   udpOpen(options: UdpOptions): Handle {
+    if (options.bindInterface !== undefined) return needsAddon('binding to an interface');
     return this.#add(new UdpEntry(this, options));
   }
 
-  pingOpen(family: 4 | 6): Handle {
+  pingOpen(family: 4 | 6, { local, bindInterface }: PingOptions = {}): Handle {
+    if (local !== undefined) return needsAddon('an ICMP echo socket with a source address');
+    if (bindInterface !== undefined) return needsAddon('binding to an interface');
     return this.#add(RawIpEntry.echo(this, family));
   }
 

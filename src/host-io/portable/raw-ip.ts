@@ -10,22 +10,11 @@ import { createRequire } from 'node:module';
 import { isIP } from 'node:net';
 import { isMainThread } from 'node:worker_threads';
 import { UnsupportedError } from '../../core/errors.ts';
-import { packAddress } from '../address.ts';
 import { errnoOf, hostIoError } from '../errno.ts';
-import { ADDRESS_BYTES, type Endpoint, ERRNO } from '../host-io.ts';
-import {
-  AGAIN,
-  areFrames,
-  Entry,
-  type EntryOwner,
-  fillFrame,
-  frameMessage,
-  INVALID,
-  MessageQueue,
-} from './entry.ts';
+import { type Endpoint, ERRNO } from '../host-io.ts';
+import { AGAIN, areFrames, type EntryOwner, frameMessage, INVALID } from './entry.ts';
+import { MessageEntry, SEND_MESSAGES } from './message-entry.ts';
 
-const QUEUE_BYTES = 1 << 20;
-const SEND_MESSAGES = 256;
 const BUFFER_BYTES = 65_535;
 const ICMP = 1;
 const ICMPV6 = 58;
@@ -63,15 +52,11 @@ function loadRawSocket(): RawModule {
   }
 }
 
-export class RawIpEntry extends Entry {
+export class RawIpEntry extends MessageEntry {
   readonly #socket: RawSocket;
   readonly #family: 4 | 6;
   readonly #remote: string | null;
-  readonly #queue = new MessageQueue(QUEUE_BYTES);
   #paused = false;
-  #sending = 0;
-  dropQueueFull = 0;
-  dropTruncated = 0;
   /** Messages without a whole IP header, or not from the far end, or no echo reply. */
   dropNotWanted = 0;
 
@@ -121,25 +106,12 @@ export class RawIpEntry extends Entry {
         (this.#remote === null || source === this.#remote) &&
         (!echoOnly || message[header] === echoReply);
       if (!wanted) this.dropNotWanted++;
-      else if (this.#queue.push(message.slice(header), { address: source, port: 0 })) owner.changed(this);
-      else this.dropQueueFull++;
+      else this.arrived(message.slice(header), { address: source, port: 0 });
     });
   }
 
   static echo(owner: EntryOwner, family: 4 | 6): RawIpEntry {
     return new RawIpEntry(owner, family, family === 4 ? ICMP : ICMPV6, { echoOnly: true });
-  }
-
-  get readable(): boolean {
-    return this.#queue.first !== undefined || this.error !== 0;
-  }
-
-  get writable(): boolean {
-    return this.#sending < SEND_MESSAGES;
-  }
-
-  get pendingBytes(): number {
-    return this.#queue.first?.bytes.length ?? 0;
   }
 
   get local(): Endpoint | null {
@@ -163,34 +135,6 @@ export class RawIpEntry extends Entry {
     this.#socket.close();
   }
 
-  receive(
-    frames: Int32Array,
-    from: number,
-    to: number,
-    at: number,
-    addresses: Uint8Array | undefined,
-    spill: Int32Array | undefined,
-  ): number {
-    const pool = this.owner.pool;
-    if (!areFrames(pool, frames, from, to) || at < 0) return INVALID;
-    if (addresses !== undefined && addresses.length < to * ADDRESS_BYTES) return INVALID;
-    let next = from;
-    while (next < to) {
-      const message = this.#queue.first;
-      if (message === undefined) break;
-      this.#queue.drop();
-      if (!fillFrame(pool, frames[next]!, at, message.bytes, spill, next)) {
-        this.dropTruncated++;
-        continue;
-      }
-      if (addresses !== undefined && message.from !== null)
-        packAddress(message.from, addresses, next * ADDRESS_BYTES);
-      next++;
-    }
-    if (next > from || from === to) return next - from;
-    return this.error !== 0 ? -this.takeError() : AGAIN;
-  }
-
   send(
     frames: Int32Array,
     from: number,
@@ -208,19 +152,12 @@ export class RawIpEntry extends Entry {
     if (address === null) return -ERRNO.EDESTADDRREQ;
     if (isIP(address) !== this.#family) return INVALID;
     let next = from;
-    for (; next < to && this.#sending < SEND_MESSAGES; next++) {
+    for (; next < to && this.sending < SEND_MESSAGES; next++) {
       const message = frameMessage(pool, frames[next]!, headers, headerBytes, next);
       if (message === null) return next > from ? next - from : INVALID;
-      this.#sending++;
-      this.#socket.send(Buffer.from(message.buffer), 0, message.length, address, this.#sent);
+      this.sending++;
+      this.#socket.send(Buffer.from(message.buffer), 0, message.length, address, this.sent);
     }
     return next > from ? next - from : AGAIN;
   }
-
-  readonly #sent = (error: Error | null): void => {
-    this.#sending--;
-    if (this.closed) return;
-    if (error !== null) this.fail(errnoOf((error as NodeJS.ErrnoException).code));
-    else if (this.#sending === SEND_MESSAGES - 1) this.owner.changed(this);
-  };
 }

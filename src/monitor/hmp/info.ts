@@ -67,7 +67,7 @@ const COLUMNS = [20, 20, 6, 20, 6, 12, 12] as const;
 function usernet({ network }: Monitor): string {
   const out: string[] = [];
   for (const { id, backend } of userNetworks(network)) {
-    const { flows, forwards } = (backend as UserBackend).info();
+    const { flows, forwards, egress } = (backend as UserBackend).info();
     out.push(`Hub -1 (${id}):`);
     out.push(row('Protocol[State]', 'Source Address', 'Port', 'Dest. Address', 'Port', 'Sent', 'Received'));
     for (const { protocol, listen, port, guest, guestPort } of forwards) {
@@ -90,6 +90,8 @@ function usernet({ network }: Monitor): string {
         ),
       );
     }
+    if (egress.length > 0) out.push('  Egress, in the order it is decided:');
+    for (const { rule, hits } of egress) out.push(`    ${rule} (${hits})`);
   }
   return lines(out);
 }

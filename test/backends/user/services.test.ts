@@ -275,7 +275,8 @@ describe('ICMP', () => {
     const socket = w.host.latest;
     expect(socket.kind).toBe('ping');
     expect(socket.datagramsOut[0]!.to).toEqual({ address: '192.0.2.1', port: 0 });
-    const reply = echoPacket(4242, 1, bytes('ping'), 0);
+    expect(internetChecksum(socket.datagramsOut[0]!.data, 0, 12)).toBe(0);
+    const reply = echoPacket(socket.local.port, 1, bytes('ping'), 0);
     w.host.pushDatagram(socket, reply);
     w.run();
     const [frame] = w.guest.take();

@@ -257,8 +257,22 @@ describe('where it may go', () => {
     world();
   });
   it('DNS over TCP goes to the resolver', () => {
-    const { socket } = world().connect('10.0.2.3', 53);
+    world();
+    const user = w.user();
+    w.guest.connect(user, '10.0.2.3', 53);
+    user.send(Uint8Array.of(0, 2, 9, 9));
+    w.run();
+    const socket = w.host.latest;
     expect(socket.remote).toEqual({ address: '192.0.2.53', port: 53 });
+    w.host.finishConnect(socket);
+    w.run();
+    expect(socket.sent).toEqual([0, 2, 9, 9]);
+    w.host.push(socket, Uint8Array.of(0, 3, 9));
+    w.run();
+    expect([...user.received]).toEqual([]);
+    w.host.push(socket, Uint8Array.of(9, 8));
+    w.run();
+    expect([...user.received]).toEqual([0, 3, 9, 9, 8]);
     expect(w.connect('10.0.2.3', 80).user.log).toEqual(['refused']);
   });
 });

@@ -20,13 +20,24 @@ export class World {
   resolvers: string[] = ['192.0.2.53'];
   #ended = false;
 
-  constructor(options = '', guest: GuestOptions = {}, services: Partial<UserServices> = {}) {
+  constructor(
+    options = '',
+    guest: GuestOptions = {},
+    services: Partial<UserServices> = {},
+    info: (details: object) => void = () => {},
+  ) {
     const config = parseNetdev(`user,id=n0${options}`);
     if (config.type !== 'user') throw new Error('not user');
     this.backend = new UserBackend(
       'n0',
       config,
-      { ...this.context, random: seededRandom(5), log: silentLogger, hostIo: this.host, emit: () => {} },
+      {
+        ...this.context,
+        random: seededRandom(5),
+        log: { ...silentLogger, info },
+        hostIo: this.host,
+        emit: () => {},
+      },
       { resolvers: () => this.resolvers, ...services },
     );
     this.guest = new Guest(this.context, { accepts: ACCEPT_ALL, ...guest });
