@@ -119,7 +119,7 @@ export class Receiver {
   }
 
   /**
-   * Stores the plain frames in front of a batch, in a loop of their own: for the main address, without a tag, in one piece, each for one buffer. Returns how
+   * Stores the plain frames in front of a batch, in a loop of their own: for the main address and without a tag where that is asked, in one piece, each for one buffer. Returns how
    * many; they stay the caller's.
    */
   storePlain(frames: Int32Array, from: number, to: number): number {
@@ -131,6 +131,8 @@ export class Receiver {
     const t = pool.table;
     const chains = this.#chains;
     const written = this.#written;
+    // A receiver that takes everything asks nothing of a frame.
+    const filtered = !filter.promiscuous || filter.vlanFilter || filter.cfi >= 0;
     const checked = (guestOffloads & ACCEPT_CSUM) !== 0 ? VNET_HDR_F_DATA_VALID : 0;
     let i = from;
     while (i < to) {
@@ -144,8 +146,11 @@ export class Receiver {
         const total = t[frame + TOTAL];
         const facts = t[frame + FACTS];
         if (total < FRAME_MIN_BYTES || t[frame + NEXT] !== 0 || (facts & ~FACT_CSUM_VALID) !== 0) break;
-        if (headers.getUint16(at + TYPE_OFFSET) === filter.vlanType) break;
-        if (!filter.isMain(headers, at)) break;
+        if (
+          filtered &&
+          (headers.getUint16(at + TYPE_OFFSET) === filter.vlanType || !filter.isMain(headers, at))
+        )
+          break;
         const part = chains.writeFrom[chain];
         const needed = PLAIN_HEADER_BYTES + total;
         if (part >= chains.first[chain + 1] || chains.length[part] < needed) break;
