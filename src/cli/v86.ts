@@ -24,19 +24,22 @@ export interface RunningV86 {
 export interface V86Terminal {
   /** A byte that serial port 0 or 1 (ttyS0, ttyS1) sent. */
   output(port: 0 | 1, byte: number): void;
+  /** The guest has halted for good: it powered off, or panicked. */
+  halted?(): void;
   /** Hands over what types into ttyS0. */
   input?(type: (text: string) => void): void;
 }
 
 const CTRL_A = '\x01';
 
-/** The console on the process's terminal, key by key when it is one: Ctrl-C is the guest's, Ctrl-A x ends the program. */
+/** The console on the process's terminal, key by key when it is one: Ctrl-C is the guest's, Ctrl-A x ends the program, and so does a guest that powers off. */
 export function processTerminal(quit: () => void): V86Terminal {
   const { stdin, stdout } = process;
   return {
     output(port, byte) {
       if (port === 0) stdout.write(Uint8Array.of(byte));
     },
+    halted: quit,
     input(type) {
       const isTerminal = stdin.isTTY === true;
       if (isTerminal) {
@@ -89,6 +92,7 @@ export async function startV86(
   const machine = machineOf(emulator);
   for (const port of [0, 1] as const)
     machine.bus.register(`serial${port}-output-byte`, (byte: number) => terminal.output(port, byte), machine);
+  machine.bus.register('cpu-event-halt', () => terminal.halted?.(), machine);
   terminal.input?.((text) => {
     for (let i = 0; i < text.length; i++) machine.bus.send('serial0-input', text.charCodeAt(i));
   });

@@ -66,6 +66,8 @@ export interface V86Cpu {
   readonly mem8: Uint8Array;
   /** Bytes of RAM, in a view of one number. */
   readonly memory_size: { readonly [index: number]: number };
+  /** What a reset of the machine does, however it comes about. */
+  reboot_internal(): void;
 }
 
 export interface V86Bus {

@@ -3,7 +3,7 @@
  *
  *     guest's in, out, loads and stores ─▶ v86's ports and memory map ─▶ readBar, writeBar
  *     guest's configuration writes ─▶ pci_write8, 16, 32 (taken over for this one function) ─▶ writeConfig ─▶ a copy that v86 answers reads from
- *     DMA ─▶ V86Ram ─▶ cpu.mem8            INTA# ─▶ pci.raise_irq, lower_irq
+ *     DMA ─▶ V86Ram ─▶ cpu.mem8            INTA# ─▶ InterruptPin ─▶ pci.raise_irq, lower_irq
  *
  * v86's PCI has its own ideas: it decodes BARs by itself, an I/O BAR is moved by moving the handlers of its ports (so ports are registered
  * before the device is), a memory BAR stays where it was first, and memory is mapped in pieces of 128 KiB. So memory BARs get a place of ours from
@@ -22,7 +22,8 @@ import { PCI_BAR0 } from '../../pci/config-space.ts';
 import type { DeviceHost } from '../../pci/device-host.ts';
 import { GuestMemory, type RemoteRange } from '../../pci/guest-memory.ts';
 import type { PciFunction } from '../../pci/pci-function.ts';
-import { machineOf, type V86Bar, type V86Cpu, type V86Pci } from './machine.ts';
+import { InterruptPin } from './interrupt-pin.ts';
+import { machineOf, type V86Bar, type V86Cpu, type V86Pci, type V86PciDevice } from './machine.ts';
 
 const MEMORY_BASE = 0xf0000000;
 const GRANULE_BYTES = 1 << 17;
@@ -59,6 +60,22 @@ export interface AttachSite {
   readonly log: Logger;
 }
 
+/** The function as v86's bus lists it. */
+class NicOnBus implements V86PciDevice {
+  readonly name = 'netemu';
+  readonly pci_id: number;
+  readonly pci_space: readonly number[];
+  readonly pci_bars: readonly (V86Bar | undefined)[];
+  readonly pin: InterruptPin;
+
+  constructor(bdf: number, nic: PciFunction, bars: readonly (Bar | undefined)[], pin: InterruptPin) {
+    this.pci_id = bdf;
+    this.pci_space = [...nic.config.bytes.subarray(0, CONFIG_BYTES)];
+    this.pci_bars = bars.map((bar) => bar?.v86);
+    this.pin = pin;
+  }
+}
+
 export interface AttachedNic<T extends PciFunction> {
   readonly nic: T;
   /** Bus, device and function, as v86 counts them. */
@@ -92,6 +109,9 @@ export function attachNic<T extends PciFunction>(
     throw new InvariantError('the RAM of the v86 machine cannot be laid out');
   let space: Int32Array | null = null;
   let nic: T | null = null;
+  const pin = new InterruptPin(pci, bdf, site.loop, () =>
+    pci.devices.flatMap((device) => (device instanceof NicOnBus && device.pin !== pin ? [device.pin] : [])),
+  );
   const host: DeviceHost = {
     memory,
     loop: site.loop,
@@ -100,12 +120,8 @@ export function attachNic<T extends PciFunction>(
     setIntx(level) {
       if (space === null || nic === null) return;
       copyConfig(nic, space);
-      if (level) {
-        stats.interrupts++;
-        pci.raise_irq(bdf);
-      } else {
-        pci.lower_irq(bdf);
-      }
+      if (level) stats.interrupts++;
+      pin.set(level);
     },
     signalMsi() {
       stats.messagesLost++;
@@ -114,20 +130,23 @@ export function attachNic<T extends PciFunction>(
   const made = make(host);
   nic = made;
   const bars = placeBars(cpu, made, slot, () => nic !== null);
-  space = pci.register_device({
-    pci_id: bdf,
-    pci_space: [...made.config.bytes.subarray(0, CONFIG_BYTES)],
-    pci_bars: bars.map((bar) => bar?.v86),
-    name: 'netemu',
-  });
+  space = pci.register_device(new NicOnBus(bdf, made, bars, pin));
   takeConfigWrites(pci, made, bdf, bars, space);
+  const config = space;
+  onReboot(cpu, () => {
+    if (nic === null) return;
+    made.reset();
+    for (const [index, bar] of bars.entries())
+      if (bar !== undefined) made.writeConfig(PCI_BAR0 + 4 * index, 4, bar.address);
+    copyConfig(made, config);
+  });
   return {
     nic: made,
     bdf,
     stats,
     detach() {
-      if (made.intxPin) pci.lower_irq(bdf);
       nic = null;
+      pin.close();
       memory.removeAll();
     },
   };
@@ -233,6 +252,15 @@ function takeConfigWrites(
       else before(address, value);
     };
   }
+}
+
+/** v86 resets the devices that it knows; `reset` is done before. */
+function onReboot(cpu: V86Cpu, reset: () => void): void {
+  const before = cpu.reboot_internal.bind(cpu);
+  cpu.reboot_internal = () => {
+    reset();
+    before();
+  };
 }
 
 function copyConfig(nic: PciFunction, space: Int32Array): void {
