@@ -3,12 +3,11 @@
  * Checked before anything is made, so that a bad line leaves nothing half made. Order on the line does not matter.
  */
 import { OptionError } from '../core/errors.ts';
-import { isUnspecified } from './address.ts';
 import { type ChardevConfig, type ChardevReference, chardevNotFound } from './chardevs.ts';
 import { CommandLineError, type Declaration } from './commandline.ts';
 import { propertyInUse, propertyNotFoundValue } from './devices/common.ts';
 import type { DeviceConfig } from './devices/index.ts';
-import { type NetdevConfig, type NetdevConfigOf, netdevNotFound } from './netdevs/index.ts';
+import { type NetdevConfig, netdevNotFound } from './netdevs/index.ts';
 import { multiqueueInHub } from './netdevs/tap.ts';
 import { checkVhostUserChardev, vhostUserNeedsVirtio } from './netdevs/vhost-user.ts';
 import { filterNetdevNotFound, filterNotFound } from './objects/filter-common.ts';
@@ -199,7 +198,6 @@ function warningsOf(graph: Graph): string[] {
   const warnings: string[] = [];
   for (const netdev of graph.netdevs.values()) {
     if (!graph.taken.has(netdev.id)) warnings.push(`netdev ${netdev.id} has no peer`);
-    if (netdev.type === 'user') warnings.push(...openForwards(netdev));
   }
   const seen = new Map<string, number>();
   for (const device of graph.devices) {
@@ -213,13 +211,4 @@ function warningsOf(graph: Graph): string[] {
     else if (uplinks === 0) warnings.push(`hub ${id} is not connected to host network`);
   }
   return warnings;
-}
-
-/** Forwards that others on the host's networks can reach: QEMU's default, but seldom what is wanted. */
-function openForwards({ id, hostfwd }: NetdevConfigOf<'user'>): string[] {
-  return hostfwd
-    .filter(({ hostAddress }) => hostAddress !== undefined && isUnspecified(hostAddress))
-    .map(
-      ({ text, hostAddress }) => `hostfwd '${text}' of ${id} listens on every address (${hostAddress!.text})`,
-    );
 }

@@ -29,7 +29,7 @@ import { filterNetdevNotFound, filterNotFound } from '../config/objects/filter-c
 import { type ObjectConfig, type ObjectInput, objectNotFound, readObject } from '../config/objects/index.ts';
 import { objectOptions } from '../config/objects/show.ts';
 import type { Clock, Random } from '../core/clock.ts';
-import { OptionError, UnsupportedError } from '../core/errors.ts';
+import { notInThisBuild, OptionError, UnsupportedError } from '../core/errors.ts';
 import { type Logger, silentLogger } from '../core/log.ts';
 import { Loop } from '../core/loop.ts';
 import { FramePool, type PoolOptions } from '../core/pool.ts';
@@ -221,7 +221,7 @@ export class Network {
     try {
       const opened = openFrom(this.#backends, config, this.context);
       if (opened === undefined) {
-        throw new UnsupportedError(`netdev type '${config.type}' is not available in this build of netemu`);
+        throw notInThisBuild(`netdev type '${config.type}'`);
       }
       const backend = await opened;
       if (this.#closed) {

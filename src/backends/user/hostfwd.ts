@@ -4,6 +4,7 @@
  * share the rule's one socket: each gets a port of the gateway for the guest to answer to, its own number where that is free.
  */
 
+import { isUnspecified } from '../../config/address.ts';
 import type { HostForward } from '../../config/netdevs/user-forward.ts';
 import { HostIoError, OptionError } from '../../core/errors.ts';
 import type { Timer } from '../../core/loop.ts';
@@ -115,10 +116,12 @@ export class HostForwards {
     hostIo.watch(handle, READABLE, () =>
       rule.proto === 'udp' ? this.#receive(forward) : this.#accept(forward),
     );
-    if (rule.hostAddress?.text === '0.0.0.0' || rule.hostAddress?.text === '::') {
-      this.#site.log.warn(
-        { rule: rule.text, port: local.port },
-        `forward listens on every address (${rule.hostAddress.text})`,
+    // QEMU's default, but seldom what is wanted.
+    if (rule.hostAddress !== undefined && isUnspecified(rule.hostAddress)) {
+      const { id, log } = this.#site;
+      log.warn(
+        { port: local.port },
+        `hostfwd '${rule.text}' of ${id} listens on every address (${rule.hostAddress.text})`,
       );
     }
     return this.#info(forward);

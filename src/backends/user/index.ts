@@ -154,6 +154,7 @@ export class UserBackend implements Backend, Client {
       context.loop.clock.nowNs(),
     );
     this.#site = {
+      id,
       pool: context.pool,
       loop: context.loop,
       openChardev: context.openChardev,

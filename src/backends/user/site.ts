@@ -49,6 +49,8 @@ export interface SmbServer {
 }
 
 export interface Site {
+  /** The netdev's, for messages. */
+  readonly id: string;
   readonly pool: FramePool;
   /** A stream to a character device; absent: there are none. */
   readonly openChardev?: ((reference: ChardevReference) => Handle) | undefined;

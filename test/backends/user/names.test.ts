@@ -203,8 +203,11 @@ describe('egress by name', () => {
   });
   it('decisions are told, so many at most, and counted', () => {
     const lines: { rule: string; untold?: number }[] = [];
-    world(',egress=deny:udp:192.0.2.0/24', {}, {}, (details) =>
-      lines.push(details as (typeof lines)[number]),
+    world(
+      ',egress=deny:udp:192.0.2.0/24',
+      {},
+      {},
+      { info: (details) => lines.push(details as (typeof lines)[number]) },
     );
     for (let i = 0; i < 50; i++) w.udp('192.0.2.1', 9, bytes('x'), 6000 + i);
     expect(lines.length).toBe(20);

@@ -324,6 +324,25 @@ describe('forwards', () => {
     w.run(1e9);
     expect(from).toBe('10.0.2.2');
   });
+  it('hardening T6: QEMU’s default of every address is kept, with a warning that names it; one setting binds the loopback', () => {
+    const warnings: string[] = [];
+    const make = (options: string): string[] => {
+      world(options, {}, {}, { warn: (_details, message) => warnings.push(message) });
+      const at = w.backend.forwards.list().map(({ listen }) => listen);
+      w.end();
+      return [...at, ...warnings.splice(0)];
+    };
+    expect(make(',hostfwd=tcp::2222-:22')).toEqual([
+      '0.0.0.0',
+      "hostfwd 'tcp::2222-:22' of n0 listens on every address (0.0.0.0)",
+    ]);
+    expect(make(',hostfwd=udp:[::]:2222-:22')).toEqual([
+      '::',
+      "hostfwd 'udp:[::]:2222-:22' of n0 listens on every address (::)",
+    ]);
+    expect(make(',hostfwd-address=127.0.0.1,hostfwd=tcp::2222-:22')).toEqual(['127.0.0.1']);
+    world();
+  });
   it('hostfwd with /proxy1 and /proxy2: the first bytes name the real client, the data follows', () => {
     const first = (rule: string, from?: { address: string; port: number }): [Uint8Array, string] => {
       world(`,hostfwd=${rule}`);

@@ -4,7 +4,7 @@ import { UserBackend } from '../../../../src/backends/user/index.ts';
 import type { UserServices } from '../../../../src/backends/user/site.ts';
 import { parseNetdev } from '../../../../src/config/netdevs/index.ts';
 import { seededRandom } from '../../../../src/core/clock.ts';
-import { silentLogger } from '../../../../src/core/log.ts';
+import { type Logger, silentLogger } from '../../../../src/core/log.ts';
 import { ACCEPT_ALL, Port } from '../../../../src/core/port.ts';
 import { adapt } from '../../../../src/nic/offload.ts';
 import { testContext } from '../../../lib/context.ts';
@@ -24,7 +24,7 @@ export class World {
     options = '',
     guest: GuestOptions = {},
     services: Partial<UserServices> = {},
-    info: (details: object) => void = () => {},
+    log: Partial<Logger> = {},
   ) {
     const config = parseNetdev(`user,id=n0${options}`);
     if (config.type !== 'user') throw new Error('not user');
@@ -34,7 +34,7 @@ export class World {
       {
         ...this.context,
         random: seededRandom(5),
-        log: { ...silentLogger, info },
+        log: { ...silentLogger, ...log },
         hostIo: this.host,
         emit: () => {},
       },
