@@ -84,9 +84,7 @@ export class SchemaBuilder {
     return this.put({ name: `[${element}]`, 'meta-type': 'array', 'element-type': element });
   }
 
-  /** Adds a command that answers with anything. */
-  command(name: string, argType: string, outOfBand: boolean): void {
-    const retType = this.builtin('any', 'value');
+  command(name: string, argType: string, retType: string, outOfBand: boolean): void {
     this.put({
       name,
       'meta-type': 'command',

@@ -7,6 +7,7 @@ import type { OptionsOf, OptionTable } from '../config/schema.ts';
 import { OptionError } from '../core/errors.ts';
 import type { Handle } from '../host-io/host-io.ts';
 import type { Monitor } from './monitor.ts';
+import type { Shape, ValueOfShape } from './shape.ts';
 
 /** Who sent a command, as far as commands care. */
 export interface Caller {
@@ -25,27 +26,45 @@ export interface Command {
   readonly args?: OptionTable;
   /** Adds the argument's type to the schema and returns its name. */
   readonly schema: (builder: SchemaBuilder) => string;
+  /** What it answers with, for the schema. */
+  readonly returns: Shape;
   /** Throws what `replyFor` (errors.ts) turns into a reply. `args` comes from the client as it is. Undefined is the empty object. */
   readonly run: (args: JsonObject, caller: Caller) => unknown;
 }
 
+type Answer<R extends Shape> = ValueOfShape<R> | Promise<ValueOfShape<R>>;
+
 /** A command whose arguments are a table. */
-export function command<const T extends OptionTable>(definition: {
+export function command<const T extends OptionTable, const R extends Shape>(definition: {
   readonly name: string;
   readonly doc: string;
   readonly args: T;
+  readonly returns: R;
   readonly oob?: true;
-  readonly run: (args: OptionsOf<T>, caller: Caller) => unknown;
+  readonly run: (args: OptionsOf<T>, caller: Caller) => Answer<R>;
 }): Command {
-  const { name, doc, args, oob, run } = definition;
+  const { name, doc, args, returns, oob, run } = definition;
   return {
     name,
     doc,
     args,
+    returns,
     ...(oob && { oob }),
     schema: (builder) => builder.table(`${name}-arg`, args),
     run: (given, caller) => run(readArguments(args, given), caller),
   };
+}
+
+/** A command that reads its arguments itself. */
+export function rawCommand<const R extends Shape>(definition: {
+  readonly name: string;
+  readonly doc: string;
+  readonly oob?: true;
+  readonly schema: (builder: SchemaBuilder) => string;
+  readonly returns: R;
+  readonly run: (args: JsonObject, caller: Caller) => Answer<R>;
+}): Command {
+  return definition;
 }
 
 /** Reads arguments (or an object within them) by a table, with the monitor's sentences. */

@@ -1,6 +1,7 @@
 /** THE TABLE of events, for query-qmp-schema and the reference page. Who emits them names them by these keys. */
 
 import type { OptionTable } from '../config/schema.ts';
+import { socketAddressBranches } from '../config/socket-address.ts';
 
 interface EventDefinition {
   readonly doc: string;
@@ -25,7 +26,16 @@ export const events = {
   },
   NETDEV_STREAM_CONNECTED: {
     doc: 'A stream netdev is connected.',
-    data: { 'netdev-id': id('The netdev.'), addr: id('The other end.') },
+    data: {
+      'netdev-id': id('The netdev.'),
+      addr: {
+        kind: 'union',
+        tag: 'type',
+        branches: socketAddressBranches,
+        required: true,
+        doc: 'The other end.',
+      },
+    },
   },
   NETDEV_STREAM_DISCONNECTED: {
     doc: 'A stream netdev lost its connection.',

@@ -10,11 +10,13 @@
 
 import type { Chardev } from '../chardev/index.ts';
 import type { DeviceConfig } from '../config/devices/index.ts';
+import type { SchemaInfo } from '../config/introspect.ts';
 import type { JsonObject } from '../config/json.ts';
 import { OptionError, UnsupportedError } from '../core/errors.ts';
 import type { Device, Network } from '../network/network.ts';
 import type { Caller, Command } from './command.ts';
 import { commands } from './commands/index.ts';
+import type { RunState } from './commands/machine.ts';
 import { HmpSession } from './hmp/session.ts';
 import { jsonText } from './json-text.ts';
 import { QmpSession } from './qmp-session.ts';
@@ -65,7 +67,7 @@ export class Monitor {
   readonly #sessions = new Set<EventListener>();
   readonly #chardevs = new Map<Chardev, 'control' | 'readline'>();
   readonly #stopListening: () => void;
-  #schema: object | null = null;
+  #schema: readonly SchemaInfo[] | null = null;
   /** Not since `-S` held the guests back at the start. */
   #hasRun: boolean;
   #quitting = false;
@@ -91,7 +93,7 @@ export class Monitor {
     this.#chardevs.set(chardev, mode);
   }
 
-  get version(): object {
+  get version(): { readonly qemu: typeof FOLLOWS; readonly package: string } {
     return { qemu: FOLLOWS, package: `netemu ${this.site.version}` };
   }
 
@@ -104,7 +106,7 @@ export class Monitor {
   }
 
   /** The schema that `make` makes of all commands, made once. */
-  schema(make: (commands: readonly Command[]) => object): object {
+  schema(make: (commands: readonly Command[]) => readonly SchemaInfo[]): readonly SchemaInfo[] {
     this.#schema ??= make(commands);
     return this.#schema;
   }
@@ -152,7 +154,7 @@ export class Monitor {
     else removeDevice(id);
   }
 
-  get runState(): 'prelaunch' | 'running' | 'paused' {
+  get runState(): RunState {
     if (this.network.running) return 'running';
     return this.#hasRun ? 'paused' : 'prelaunch';
   }

@@ -7,6 +7,7 @@ import { commands } from './commands/index.ts';
 import { events } from './events.ts';
 import { hmpCommands } from './hmp/commands.ts';
 import { infoTopics } from './hmp/info.ts';
+import type { Shape } from './shape.ts';
 
 /** A request that QEMU answers differently, and why. */
 export interface Difference {
@@ -63,9 +64,37 @@ export function qmpReferencePage(differences: readonly Difference[]): string {
   ].join('\n');
 }
 
-function commandSection({ name, doc, args, oob }: Command): string[] {
+function commandSection({ name, doc, args, oob, returns }: Command): string[] {
   const outOfBand = oob === true ? ' It may be executed out of band.' : '';
-  return [`### ${code(name)}`, '', `${doc}${outOfBand}`, '', ...(args === undefined ? [] : members(args))];
+  const answer = returns.kind === 'nothing' ? [] : [`Answers with ${code(shapeText(returns))}.`, ''];
+  return [
+    `### ${code(name)}`,
+    '',
+    `${doc}${outOfBand}`,
+    '',
+    ...(args === undefined ? [] : members(args)),
+    ...answer,
+  ];
+}
+
+/** A shape as one line: members that may be absent have a question mark. */
+function shapeText(shape: Shape): string {
+  switch (shape.kind) {
+    case 'list':
+      return `[${shapeText(shape.of)}]`;
+    case 'enum':
+      return shape.values.map((value) => `"${value}"`).join('|');
+    case 'struct': {
+      const all = Object.entries(shape.members).map(([name, member]) =>
+        'optional' in member ? `${name}?: ${shapeText(member.optional)}` : `${name}: ${shapeText(member)}`,
+      );
+      return `{ ${all.join(', ')} }`;
+    }
+    case 'nothing':
+      return '{}';
+    default:
+      return shape.kind;
+  }
 }
 
 function members(own: OptionTable): string[] {

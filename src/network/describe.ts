@@ -82,7 +82,7 @@ function* queues(
 export const GAUGES: ReadonlySet<string> = new Set(['capacity', 'free', 'freeBare']);
 
 /** The answer of query-network. */
-export function describeNetwork(network: Network): object {
+export function describeNetwork(network: Network) {
   return {
     running: network.running,
     nics: [...network.devices.values()].map(({ id, config, nic }) => ({
@@ -131,7 +131,7 @@ export function describeNetwork(network: Network): object {
   };
 }
 
-function describePort(network: Network, port: Port): object {
+function describePort(network: Network, port: Port) {
   const peer = port.peer === null ? undefined : clientOf(network, port.peer);
   return {
     ...(peer !== undefined && { peer }),

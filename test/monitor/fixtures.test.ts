@@ -3,6 +3,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { type Difference, qmpReferencePage } from '../../src/monitor/reference.ts';
+import { shapeFault } from '../lib/shape.ts';
 import { TestMonitor } from './lib.ts';
 
 interface Fixture {
@@ -37,6 +38,11 @@ describe('QMP conversations', () => {
         client.send(`${JSON.stringify(send)}\n`);
         const replies = (await client.messages()).filter((message) => !('event' in message));
         expect(replies, JSON.stringify(send)).toEqual([reply]);
+        const { execute } = send as { execute?: string };
+        if (!('return' in reply) || execute === undefined) continue;
+        // What is answered is what query-qmp-schema says.
+        const { returns } = test.monitor.command(execute)!;
+        expect(shapeFault(returns, reply.return), JSON.stringify(send)).toBeUndefined();
       }
       await test.close();
     });

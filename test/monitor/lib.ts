@@ -12,6 +12,7 @@ import { Monitor } from '../../src/monitor/monitor.ts';
 import { Network } from '../../src/network/network.ts';
 import { nics } from '../../src/nic/index.ts';
 import { RecordingClient } from '../lib/context.ts';
+import { shapeFault } from '../lib/shape.ts';
 
 /** Netdevs of type user that only record. */
 function recordingBackends(recorders: Map<string, RecordingClient>): BackendTable {
@@ -261,6 +262,9 @@ export class TestClient {
   async run(execute: string, args: object = {}): Promise<unknown> {
     const reply = await this.ask({ execute, arguments: args });
     expect(reply).not.toHaveProperty('error');
+    // What is answered is what query-qmp-schema says.
+    const { returns } = this.#test.monitor.command(execute)!;
+    expect(shapeFault(returns, reply.return), execute).toBeUndefined();
     return reply.return;
   }
 

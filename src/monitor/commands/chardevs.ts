@@ -14,8 +14,10 @@ import {
   listArgument,
   objectElement,
   onlyMembers,
+  rawCommand,
   readArguments,
 } from '../command.ts';
+import { bool, list, nothing, oneOf, optional, str, struct } from '../shape.ts';
 
 const id = { kind: 'string', required: true, doc: 'The id of the chardev.' } as const;
 const format = {
@@ -25,10 +27,16 @@ const format = {
   doc: 'How bytes are written as text.',
 } as const;
 
+const yankInstanceInfo = struct('YankInstanceInfo', {
+  type: oneOf('YankInstanceType', ['chardev', 'netdev']),
+  id: str,
+});
+
 export const chardevCommands: readonly Command[] = [
-  {
+  rawCommand({
     name: 'chardev-add',
     doc: 'Makes a character device. A server does not wait for its client here.',
+    returns: struct('ChardevReturn', { pty: optional(str) }),
     schema: addChardevSchema,
     run: async (args, { monitor }) => {
       const config = readConfig(args);
@@ -44,16 +52,18 @@ export const chardevCommands: readonly Command[] = [
         throw failedToAdd(config.id, error);
       }
     },
-  },
+  }),
   command({
     name: 'chardev-remove',
     doc: 'Takes a character device away that nobody uses.',
+    returns: nothing,
     args: { id },
     run: (args, { monitor }) => monitor.network.chardevs.remove(args.id),
   }),
   command({
     name: 'query-chardev',
     doc: 'All character devices.',
+    returns: list(struct('ChardevInfo', { label: str, filename: str, 'frontend-open': bool })),
     args: {},
     run: (_args, { monitor }) =>
       monitor.network.chardevs.all.map((chardev) => ({
@@ -65,6 +75,7 @@ export const chardevCommands: readonly Command[] = [
   command({
     name: 'ringbuf-write',
     doc: 'Writes to a ringbuf, as its user would.',
+    returns: nothing,
     args: { device: id, data: { kind: 'string', required: true, doc: 'What to write.' }, format },
     run: ({ device, data, format: written }, { monitor }) => {
       const bytes = written === 'base64' ? fromBase64(data) : new TextEncoder().encode(data);
@@ -74,6 +85,7 @@ export const chardevCommands: readonly Command[] = [
   command({
     name: 'ringbuf-read',
     doc: 'Takes the oldest bytes out of a ringbuf.',
+    returns: str,
     args: {
       device: id,
       size: { kind: 'uint', bits: 32, required: true, doc: 'At most this many bytes.' },
@@ -89,12 +101,15 @@ export const chardevCommands: readonly Command[] = [
   command({
     name: 'query-yank',
     doc: 'What yank can cut.',
+    oob: true,
+    returns: list(yankInstanceInfo),
     args: {},
     run: (_args, { monitor }) => [...yankable(monitor.network)].map(({ instance }) => instance),
   }),
-  {
+  rawCommand({
     name: 'yank',
     doc: 'Cuts connections that hang, without waiting for the other end.',
+    returns: nothing,
     oob: true,
     schema: (builder) =>
       builder.members('yank-arg', [
@@ -114,7 +129,7 @@ export const chardevCommands: readonly Command[] = [
       });
       for (const cut of cuts) cut();
     },
-  },
+  }),
 ];
 
 /** Reads the nested form, whose type is a member of its own, with QEMU's sentences for it. */

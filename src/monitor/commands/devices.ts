@@ -4,22 +4,33 @@ import { driverNamed, nicDrivers, readDevice } from '../../config/devices/index.
 import { addDeviceSchema, deviceProperties } from '../../config/introspect.ts';
 import { objectTypes } from '../../config/objects/index.ts';
 import { OptionError } from '../../core/errors.ts';
-import { type Command, command } from '../command.ts';
+import { type Command, command, rawCommand } from '../command.ts';
 import { deviceNotFound } from '../errors.ts';
 import { devicePath, findDevice } from '../qom.ts';
+import { any, list, nothing, optional, str, struct } from '../shape.ts';
+
+/** A property, as qom-list tells it too. */
+export const objectPropertyInfo = struct('ObjectPropertyInfo', {
+  name: str,
+  type: str,
+  description: optional(str),
+  'default-value': optional(any),
+});
 
 export const deviceCommands: readonly Command[] = [
-  {
+  rawCommand({
     name: 'device_add',
     doc: 'Makes a NIC and whatever drives it here.',
+    returns: nothing,
     schema: addDeviceSchema,
     run: async (args, { monitor }) => {
       await monitor.addDevice(readDevice(args));
     },
-  },
+  }),
   command({
     name: 'device_del',
     doc: 'Unplugs a NIC at once; DEVICE_DELETED follows.',
+    returns: nothing,
     args: { id: { kind: 'string', required: true, doc: 'Its id, or its path in the object tree.' } },
     run: ({ id }, { monitor }) => {
       const { network } = monitor;
@@ -39,6 +50,7 @@ export const deviceCommands: readonly Command[] = [
   command({
     name: 'device-list-properties',
     doc: 'The properties of a NIC model.',
+    returns: list(objectPropertyInfo),
     args: { typename: { kind: 'string', required: true, doc: 'The name that device_add takes.' } },
     run: ({ typename }) => {
       if (Object.hasOwn(nicDrivers, typename)) return deviceProperties(driverNamed(typename));

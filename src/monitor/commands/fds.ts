@@ -3,6 +3,7 @@
 import { OptionError } from '../../core/errors.ts';
 import type { Handle } from '../../host-io/host-io.ts';
 import { type Caller, type Command, command } from '../command.ts';
+import { int, list, nothing, optional, str, struct } from '../shape.ts';
 
 const fdname = { kind: 'string', required: true, doc: 'The name that options refer to it by.' } as const;
 
@@ -10,6 +11,7 @@ export const fdCommands: readonly Command[] = [
   command({
     name: 'getfd',
     doc: 'Keeps a descriptor under a name, until something takes it.',
+    returns: nothing,
     args: { fdname },
     run: ({ fdname: name }, caller) => {
       const handle = passed(caller);
@@ -25,6 +27,7 @@ export const fdCommands: readonly Command[] = [
   command({
     name: 'closefd',
     doc: 'Closes a descriptor that getfd kept.',
+    returns: nothing,
     args: { fdname },
     run: ({ fdname: name }, { monitor }) => {
       if (monitor.network.chardevs.fds.drop(name)) return;
@@ -34,6 +37,7 @@ export const fdCommands: readonly Command[] = [
   command({
     name: 'add-fd',
     doc: 'Adds a descriptor to a set; /dev/fdset/N then names it where an option takes a file.',
+    returns: struct('AddfdInfo', { 'fdset-id': int, fd: int }),
     args: {
       'fdset-id': { kind: 'uint', bits: 53, defaultText: 'a new set', doc: 'The number of the set.' },
       opaque: { kind: 'string', doc: 'Text that query-fdsets shows.' },
@@ -46,6 +50,7 @@ export const fdCommands: readonly Command[] = [
   command({
     name: 'remove-fd',
     doc: 'Closes a descriptor of a set, or all of them.',
+    returns: nothing,
     args: {
       'fdset-id': { kind: 'uint', bits: 53, required: true, doc: 'The number of the set.' },
       fd: { kind: 'uint', bits: 53, doc: 'The number of the descriptor.' },
@@ -59,6 +64,12 @@ export const fdCommands: readonly Command[] = [
   command({
     name: 'query-fdsets',
     doc: 'All sets of descriptors.',
+    returns: list(
+      struct('FdsetInfo', {
+        'fdset-id': int,
+        fds: list(struct('FdsetFdInfo', { fd: int, opaque: optional(str) })),
+      }),
+    ),
     args: {},
     run: (_args, { monitor }) =>
       [...monitor.network.chardevs.fds.sets].map(([id, members]) => ({

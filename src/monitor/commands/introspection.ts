@@ -4,23 +4,55 @@ import { commandLineOptions, SchemaBuilder, type SchemaInfo } from '../../config
 import { OptionError } from '../../core/errors.ts';
 import { type Command, command } from '../command.ts';
 import { events } from '../events.ts';
+import { addShape, any, bool, list, oneOf, optional, str, struct } from '../shape.ts';
+
+/** The members behind `meta-type` depend on it; each entry has those of one kind. */
+const schemaInfo = struct('SchemaInfo', {
+  name: str,
+  'meta-type': oneOf('SchemaMetaType', ['builtin', 'enum', 'array', 'object', 'command', 'event']),
+  'json-type': optional(str),
+  members: optional(
+    list(struct('SchemaInfoMember', { name: str, type: optional(str), default: optional(any) })),
+  ),
+  values: optional(list(str)),
+  'element-type': optional(str),
+  tag: optional(str),
+  variants: optional(list(struct('SchemaInfoObjectVariant', { case: str, type: str }))),
+  'arg-type': optional(str),
+  'ret-type': optional(str),
+  'allow-oob': optional(bool),
+});
+const commandLineOptionInfo = struct('CommandLineOptionInfo', {
+  option: str,
+  parameters: list(
+    struct('CommandLineParameterInfo', {
+      name: str,
+      type: oneOf('CommandLineParameterType', ['string', 'boolean', 'number', 'size']),
+      help: optional(str),
+      default: optional(str),
+    }),
+  ),
+});
 
 export const introspectionCommands: readonly Command[] = [
   command({
     name: 'query-commands',
     doc: 'The names of all commands.',
+    returns: list(struct('CommandInfo', { name: str })),
     args: {},
     run: (_args, { monitor }) => monitor.commandNames.map((name) => ({ name })),
   }),
   command({
     name: 'query-qmp-schema',
     doc: 'All commands and events with the types of their arguments.',
+    returns: list(schemaInfo),
     args: {},
     run: (_args, { monitor }) => monitor.schema(qmpSchema),
   }),
   command({
     name: 'query-command-line-options',
     doc: 'The options of the command line and their parameters.',
+    returns: list(commandLineOptionInfo),
     args: { option: { kind: 'string', doc: 'Only this option, without its dashes.' } },
     run: ({ option }) => {
       const all = commandLineOptions();
@@ -37,7 +69,8 @@ export const introspectionCommands: readonly Command[] = [
 /** The answer of query-qmp-schema. */
 export function qmpSchema(commands: readonly Command[]): SchemaInfo[] {
   const builder = new SchemaBuilder();
-  for (const { name, schema, oob } of commands) builder.command(name, schema(builder), oob === true);
+  for (const { name, schema, returns, oob } of commands)
+    builder.command(name, schema(builder), addShape(builder, returns), oob === true);
   for (const [name, { data }] of Object.entries(events))
     builder.event(name, builder.table(`${name}-arg`, data));
   return builder.schema();

@@ -1,15 +1,17 @@
 /** Counters by the QAPI's statistics commands. QEMU has none for networks; targets and names are netemu's own. */
 
 import { OptionError } from '../../core/errors.ts';
-import { type Counted, countedThings, GAUGES } from '../../network/describe.ts';
+import { type Counted, type CountedKind, countedThings, GAUGES } from '../../network/describe.ts';
 import {
   type Command,
   command,
   listArgument,
   objectElement,
   onlyMembers,
+  rawCommand,
   readArguments,
 } from '../command.ts';
+import { int, list, number, oneOf, optional, str, struct, type ValueOfShape } from '../shape.ts';
 
 const TARGETS = ['nic', 'queue', 'netdev', 'hub-port', 'filter', 'object', 'chardev', 'pool'] as const;
 const PROVIDER = 'netemu';
@@ -22,10 +24,31 @@ const requestOptions = {
 } as const;
 const names = { kind: 'list', defaultText: 'all', doc: 'The names of the counters wanted.' } as const;
 
+const provider = oneOf('StatsProvider', [PROVIDER]);
+const statsResult = struct('StatsResult', {
+  provider,
+  'qom-path': optional(str),
+  stats: list(struct('Stats', { name: str, value: number })),
+});
+const statsSchema = struct('StatsSchema', {
+  provider,
+  target: oneOf('StatsTarget', TARGETS),
+  stats: list(
+    struct('StatsSchemaValue', {
+      name: str,
+      type: oneOf('StatsType', ['cumulative', 'instant']),
+      unit: optional(oneOf('StatsUnit', ['bytes'])),
+      base: optional(int),
+      exponent: int,
+    }),
+  ),
+});
+
 export const statsCommands: readonly Command[] = [
-  {
+  rawCommand({
     name: 'query-stats',
     doc: 'Counters of all NICs, queues, netdevs, hub ports, filters or chardevs.',
+    returns: list(statsResult),
     schema: (builder) =>
       builder.members('StatsFilter', [
         { name: 'target', type: builder.enumeration('StatsTarget', TARGETS) },
@@ -43,29 +66,32 @@ export const statsCommands: readonly Command[] = [
         .filter(({ kind }) => kind === target)
         .map((counted) => result(counted, wanted));
     },
-  },
+  }),
   command({
     name: 'query-stats-schemas',
     doc: 'The names and kinds of the counters that exist now.',
+    returns: list(statsSchema),
     args: { provider: { kind: 'enum', values: [PROVIDER], doc: 'Only what this provider counts.' } },
     run: (_args, { monitor }) => {
-      const schemas = new Map<string, Set<string>>();
+      const schemas = new Map<CountedKind, Set<string>>();
       for (const { kind, counters } of countedThings(monitor.network)) {
         const known = schemas.get(kind) ?? new Set();
         for (const name of Object.keys(counters)) known.add(name);
         schemas.set(kind, known);
       }
-      return [...schemas].map(([target, known]) => ({
-        provider: PROVIDER,
-        target,
-        stats: [...known].map((name) => ({
-          name,
-          type: GAUGES.has(name) ? 'instant' : 'cumulative',
-          ...(name.endsWith('Bytes') && { unit: 'bytes' }),
-          base: 10,
-          exponent: 0,
-        })),
-      }));
+      return [...schemas].map(
+        ([target, known]): ValueOfShape<typeof statsSchema> => ({
+          provider: PROVIDER,
+          target,
+          stats: [...known].map((name) => ({
+            name,
+            type: GAUGES.has(name) ? 'instant' : 'cumulative',
+            ...(name.endsWith('Bytes') && { unit: 'bytes' }),
+            base: 10,
+            exponent: 0,
+          })),
+        }),
+      );
     },
   }),
 ];
@@ -89,7 +115,10 @@ function wantedNames(args: Parameters<Command['run']>[0]): ReadonlySet<string> |
   return wanted;
 }
 
-function result({ path, counters }: Counted, wanted: ReadonlySet<string> | undefined): object {
+function result(
+  { path, counters }: Counted,
+  wanted: ReadonlySet<string> | undefined,
+): ValueOfShape<typeof statsResult> {
   return {
     provider: PROVIDER,
     'qom-path': path,

@@ -5,6 +5,7 @@ import { findHostForward, parseHostForward } from '../../config/netdevs/user-for
 import { OptionError } from '../../core/errors.ts';
 import type { Netdev, Network } from '../../network/network.ts';
 import { type Command, command } from '../command.ts';
+import { int, list, nothing, oneOf, str, struct } from '../shape.ts';
 
 const netdev = {
   kind: 'string',
@@ -13,10 +14,43 @@ const netdev = {
 } as const;
 const rule = (doc: string) => ({ kind: 'string', required: true, doc }) as const;
 
+const forwardInfo = struct('ForwardInfo', {
+  rule: str,
+  protocol: oneOf('ForwardProtocol', ['tcp', 'udp', 'unix']),
+  listen: str,
+  port: int,
+  guest: str,
+  guestPort: int,
+  active: int,
+  total: int,
+});
+const userNetworkInfo = struct('UserNetworkInfo', {
+  netdev: str,
+  flows: list(
+    struct('FlowInfo', {
+      protocol: oneOf('FlowProtocol', ['tcp', 'udp', 'icmp']),
+      state: str,
+      guest: str,
+      guestPort: int,
+      remote: str,
+      remotePort: int,
+      fromGuestBytes: int,
+      toGuestBytes: int,
+      kind: str,
+    }),
+  ),
+  forwards: list(forwardInfo),
+  neighbours: list(struct('NeighbourInfo', { address: str, mac: str })),
+  egress: list(struct('EgressInfo', { rule: str, hits: int })),
+  egressNames: int,
+  egressUnlogged: int,
+});
+
 export const userCommands: readonly Command[] = [
   command({
     name: 'hostfwd-add',
     doc: 'Forwards a port or unix socket of the host to a guest; answers with what it listens on. QEMU has hostfwd_add at the prompt.',
+    returns: forwardInfo,
     args: { netdev, rule: rule('As hostfwd= of --netdev user.') },
     run: (args, { monitor }) => {
       const { backend, config } = userNetwork(monitor.network, args.netdev);
@@ -32,6 +66,7 @@ export const userCommands: readonly Command[] = [
   command({
     name: 'hostfwd-remove',
     doc: 'Ends a forward, and the connections that came this way.',
+    returns: nothing,
     args: { netdev, rule: rule('The host end of the rule, such as tcp:127.0.0.1:2222.') },
     run: (args, { monitor }) => {
       const { backend, config } = userNetwork(monitor.network, args.netdev);
@@ -45,6 +80,7 @@ export const userCommands: readonly Command[] = [
   command({
     name: 'query-usernet',
     doc: 'The flows, forwards and known guests of user networks.',
+    returns: list(userNetworkInfo),
     args: { netdev: { ...netdev, defaultText: 'all user networks' } },
     run: (args, { monitor }) => {
       const wanted =

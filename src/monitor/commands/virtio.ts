@@ -6,13 +6,50 @@ import type { Features } from '../../virtio/features.ts';
 import { VirtioPci } from '../../virtio/pci.ts';
 import { type Command, command } from '../command.ts';
 import { devicePath } from '../qom.ts';
+import { bool, int, list, optional, str, struct, type ValueOfShape } from '../shape.ts';
 
 const path = { kind: 'string', required: true, doc: 'The path that x-query-virtio tells.' } as const;
+
+const deviceFeatures = struct('VirtioDeviceFeatures', {
+  transports: list(str),
+  'dev-features': optional(list(str)),
+  'unknown-dev-features': optional(int),
+});
+const virtioStatus = struct('VirtioStatus', {
+  name: str,
+  'bus-name': str,
+  'device-id': int,
+  'vhost-started': bool,
+  'device-endian': str,
+  'guest-features': deviceFeatures,
+  'host-features': deviceFeatures,
+  'num-vqs': int,
+  status: struct('VirtioDeviceStatus', { statuses: list(str) }),
+  'vm-running': bool,
+  broken: bool,
+  disabled: bool,
+  started: bool,
+  'qom-path': str,
+});
+const virtioQueueStatus = struct('VirtQueueStatus', {
+  name: str,
+  'queue-index': int,
+  inuse: int,
+  enabled: bool,
+  'vring-num': int,
+  'vring-num-default': int,
+  'vring-desc': int,
+  'vring-avail': int,
+  'vring-used': int,
+  'last-avail-idx': optional(int),
+  'used-idx': int,
+});
 
 export const virtioCommands: readonly Command[] = [
   command({
     name: 'x-query-virtio',
     doc: 'All virtio devices.',
+    returns: list(struct('VirtioInfo', { path: str, name: str })),
     args: {},
     run: (_args, { monitor }) =>
       virtioDevices(monitor.network).map(({ name, path: at }) => ({ name, path: at })),
@@ -20,6 +57,7 @@ export const virtioCommands: readonly Command[] = [
   command({
     name: 'x-query-virtio-status',
     doc: 'Features, status and state of a virtio device.',
+    returns: virtioStatus,
     args: { path },
     run: (args, { monitor }) => {
       const { device, nic } = find(monitor.network, args.path);
@@ -44,6 +82,7 @@ export const virtioCommands: readonly Command[] = [
   command({
     name: 'x-query-virtio-queue-status',
     doc: 'Addresses and positions of one queue of a virtio device.',
+    returns: virtioQueueStatus,
     args: { path, queue: { kind: 'uint', bits: 16, required: true, doc: 'The number of the queue.' } },
     run: (args, { monitor }) => {
       const state = find(monitor.network, args.path).nic.queueState(args.queue);
@@ -100,7 +139,7 @@ const STATUSES: readonly (readonly [number, string])[] = [
   [128, 'VIRTIO_CONFIG_S_FAILED: Error in guest, device failed'],
 ];
 
-function statuses(status: number): object {
+function statuses(status: number): { statuses: string[] } {
   return { statuses: STATUSES.filter(([bit]) => (status & bit) !== 0).map(([, text]) => text) };
 }
 
@@ -156,7 +195,7 @@ const TRANSPORT_FEATURES: Readonly<Record<number, string>> = {
   40: 'RING_RESET',
 };
 
-function features(bits: Features): object {
+function features(bits: Features): ValueOfShape<typeof deviceFeatures> {
   const named = (table: Readonly<Record<number, string>>, prefix: string): string[] =>
     Object.entries(table)
       .filter(([bit]) => bits.has(Number(bit)))
@@ -167,6 +206,6 @@ function features(bits: Features): object {
   return {
     transports: named(TRANSPORT_FEATURES, 'VIRTIO_F_'),
     'dev-features': named(NET_FEATURES, 'VIRTIO_NET_F_'),
-    ...(unknown.length > 0 && { 'unknown-dev-features': unknown }),
+    ...(unknown.length > 0 && { 'unknown-dev-features': unknown.reduce((sum, bit) => sum + 2 ** bit, 0) }),
   };
 }
