@@ -3,12 +3,12 @@
  * is moved is hashed at both ends.
  */
 
-import { execFileSync, spawn, spawnSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
-import { createSocket, type Socket } from 'node:dgram';
+import { createSocket } from 'node:dgram';
 import { createReadStream, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer as createHttpServer, type Server } from 'node:http';
-import { type AddressInfo, createServer, type Server as NetServer } from 'node:net';
+import { createServer, type Server as NetServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -16,10 +16,10 @@ import { capture } from './lib/command.ts';
 import { ANSWER_V4, ANSWER_V6, DnsServer, LONG_STRINGS } from './lib/dns-server.ts';
 import { NetnsShell } from './lib/netns.ts';
 import { prepare } from './lib/prepare.ts';
+import { freePort, listen, sha } from './lib/servers.ts';
 
 const MAIN = new URL('../../dist/cli/main.js', import.meta.url).pathname;
 const BIG_BYTES = 256 << 20;
-const UDP_FLOWS = 2000;
 /** All of 127/8 is this machine: an address whose port 53 nobody has. */
 const DNS_ADDRESS = '127.77.0.53';
 
@@ -31,27 +31,11 @@ let bootSha: string;
 const http: Server[] = [];
 let httpPort = 0;
 let http6Port = 0;
-let echo: Socket;
-let echoPort = 0;
 /** Ports of 127.0.0.1: somebody listens, nobody does. */
 let openPort = 0;
 let closedPort = 0;
 let listener: NetServer;
 let shell: NetnsShell;
-
-const sha = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
-
-const listen = (server: NetServer | Server, address: string): Promise<number> =>
-  new Promise((resolve) => {
-    server.listen(0, address, () => resolve((server.address() as AddressInfo).port));
-  });
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  const port = await listen(server, '127.0.0.1');
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
 
 function fileServer(): Server {
   const server = createHttpServer((request, response) => {
@@ -92,9 +76,6 @@ beforeAll(async () => {
   httpPort = await listen(fileServer(), '127.0.0.1');
   http6Port = await listen(fileServer(), '::1');
   await dns.listen(DNS_ADDRESS, 53);
-  echo = createSocket('udp4', (message, { address, port }) => echo.send(message, port, address));
-  await new Promise<void>((resolve) => echo.bind(0, '127.0.0.1', resolve));
-  echoPort = echo.address().port;
   listener = createServer((socket) => socket.end());
   openPort = await listen(listener, '127.0.0.1');
   closedPort = await freePort();
@@ -111,7 +92,7 @@ beforeAll(async () => {
 
 afterAll(async () => {
   await shell.close();
-  for (const server of [...http, listener, echo, dns]) server.close();
+  for (const server of [...http, listener, dns]) server.close();
   rmSync(folder, { recursive: true });
 });
 
@@ -156,62 +137,6 @@ describe('transfers', () => {
     const missing = await shell.run(`busybox tftp -g -r none -l ${out} 10.0.2.2`);
     expect(missing.output).toMatch(/not found/i);
     expect(missing.status).not.toBe(0);
-  });
-});
-
-describe('iperf3', () => {
-  let port: number;
-  let server: ReturnType<typeof spawn>;
-  beforeAll(async () => {
-    port = await freePort();
-    server = spawn('iperf3', ['-s', '-B', '127.0.0.1', '-p', `${port}`, '--forceflush'], {
-      stdio: ['ignore', 'pipe', 'inherit'],
-    });
-    await new Promise((resolve) => server.stdout!.once('data', resolve));
-  });
-  afterAll(async () => {
-    const gone = new Promise((resolve) => server.once('close', resolve));
-    server.kill();
-    server.stdout!.resume();
-    await gone;
-  });
-
-  interface Sum {
-    bytes: number;
-    packets: number;
-    lost_packets: number;
-  }
-
-  async function iperf3(options: string): Promise<{ sum: Sum; sum_received: Sum; sum_sent: Sum }> {
-    const { output } = await shell.run(`iperf3 -c 10.0.2.2 -p ${port} -J ${options}`);
-    const report = JSON.parse(output) as {
-      error?: string;
-      end: { sum: Sum; sum_received: Sum; sum_sent: Sum };
-    };
-    expect(report.error).toBeUndefined();
-    return report.end;
-  }
-
-  it.each([
-    ['up, 1 stream', ''],
-    ['down, 1 stream', '-R'],
-    ['up, 8 streams', '-P 8'],
-    ['down, 8 streams', '-P 8 -R'],
-  ])('TCP %s: 256 MiB pass', async (_name, options) => {
-    const wanted = 256 << 20;
-    const { sum_received, sum_sent } = await iperf3(`-n ${wanted} ${options}`);
-    expect(sum_sent.bytes).toBeGreaterThanOrEqual(wanted);
-    // The receiver's count is taken when the sender says that it has sent; what is then on its way is not in it.
-    expect(sum_received.bytes).toBeGreaterThan(wanted / 2);
-  });
-
-  it.each([
-    ['up', ''],
-    ['down', '-R'],
-  ])('UDP %s: 40 Mbit/s pass', async (_name, options) => {
-    const { sum } = await iperf3(`-u -l 1400 -b 40M -n 5M ${options}`);
-    expect(sum.packets).toBeGreaterThan(3000);
-    expect(sum.lost_packets).toBeLessThan(sum.packets / 20);
   });
 });
 
@@ -283,36 +208,7 @@ describe('errors and states, as the host has them', () => {
   });
 });
 
-describe('many datagrams, and forwards', () => {
-  it(`${UDP_FLOWS} UDP flows at once, each answered on its own, twice`, async () => {
-    writeFileSync(
-      join(folder, 'flows.cjs'),
-      `const { createSocket } = require('node:dgram');
-      const WINDOW = 64;
-      const sockets = [];
-      let answered = 0;
-      function ask(i, round) {
-        const text = 'flow ' + i + ' round ' + round;
-        sockets[i].once('message', (message) => {
-          if (message.toString() !== text) throw new Error('flow ' + i + ' got ' + message);
-          if (++answered === ${UDP_FLOWS}) { answered = 0; if (round === 1) start(2); else { console.log('all'); process.exit(); } }
-          else if (i + WINDOW < ${UDP_FLOWS}) ask(i + WINDOW, round);
-        });
-        sockets[i].send(text);
-      }
-      function start(round) { for (let i = 0; i < WINDOW; i++) ask(i, round); }
-      let connected = 0;
-      for (let i = 0; i < ${UDP_FLOWS}; i++) {
-        sockets[i] = createSocket('udp4');
-        sockets[i].connect(${echoPort}, '10.0.2.2', () => { if (++connected === ${UDP_FLOWS}) start(1); });
-      }`,
-    );
-    expect(await shell.run(`${process.execPath} ${folder}/flows.cjs`)).toEqual({
-      status: 0,
-      output: 'all\n',
-    });
-  });
-
+describe('forwards', () => {
   it('servers in the namespace are reached by ports that the host chose', async () => {
     const ports = [...shell.said.matchAll(/forwarding (tcp|udp) (\S+:\d+) to/g)].map(([, , place]) => place!);
     expect(ports).toHaveLength(3);
