@@ -16,6 +16,7 @@
 #include "uv_poll.h"
 #include <arpa/inet.h>
 #include <errno.h>
+#include <linux/ioctl.h>
 #include <net/if.h>
 #include <node_api.h>
 #include <stdlib.h>
@@ -825,6 +826,18 @@ static napi_value f_adopt(napi_env env, napi_callback_info info) {
   return number(env, ne_adopt(c, fd, get_bool(env, a[1])));
 }
 
+static napi_value f_control(napi_env env, napi_callback_info info) {
+  ARGUMENTS(3);
+  HANDLE(handle, 0);
+  uint32_t request;
+  uint8_t *bytes = NULL;
+  size_t length = 0;
+  NEED(napi_get_value_uint32(env, a[1], &request) == napi_ok);
+  if (!is_nothing(env, a[2])) NEED(get_bytes(env, a[2], &bytes, &length));
+  NEED(length >= _IOC_SIZE(request));
+  return number(env, ne_control(c, handle, request, bytes));
+}
+
 static napi_value f_socket_pair(napi_env env, napi_callback_info info) {
   ARGUMENTS(1);
   void *place = NULL;
@@ -979,6 +992,7 @@ static const struct {
     {"readFrames", f_read_frames},
     {"writeFrames", f_write_frames},
     {"adopt", f_adopt},
+    {"control", f_control},
     {"socketPair", f_socket_pair},
     {"sendWithFds", f_send_with_fds},
     {"receiveWithFds", f_receive_with_fds},

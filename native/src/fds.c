@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
@@ -47,6 +48,13 @@ int ne_adopt(ne_context *c, int fd, bool vnet) {
   if (flags < 0) return -errno;
   if (fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0) return -errno;
   return wrap(c, fd, vnet);
+}
+
+int ne_control(ne_context *c, int32_t handle, uint32_t request, void *argument) {
+  ne_handle *h = ne_get(c, handle);
+  if (h == NULL) return -EBADF;
+  int result = ioctl(h->fd, (unsigned long)request, argument);
+  return result < 0 ? -errno : result;
 }
 
 int ne_socket_pair(ne_context *c, int32_t out[2]) {

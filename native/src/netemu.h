@@ -236,6 +236,8 @@ int ne_write_frames(ne_context *c, int32_t handle, ne_batch batch);
 
 /* --- fds.c: descriptors and memory --- */
 int ne_adopt(ne_context *c, int fd, bool vnet);
+/* ioctl(2) with `argument`, which has the bytes that the request's number says; may be NULL where it says none. */
+int ne_control(ne_context *c, int32_t handle, uint32_t request, void *argument);
 int ne_socket_pair(ne_context *c, int32_t out[2]);
 int64_t ne_send_with_fds(ne_context *c, int32_t handle, const uint8_t *source, size_t length, const int32_t *fds, uint32_t count);
 /* Keeps at most `limit` received descriptors as handles in `fds`; closes the others and counts them in `excess`. */

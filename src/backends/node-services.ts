@@ -2,7 +2,7 @@
 
 import { spawn, spawnSync } from 'node:child_process';
 import { lookup } from 'node:dns/promises';
-import { chmodSync, chownSync, existsSync, lstatSync, readFileSync, rmSync } from 'node:fs';
+import { chmodSync, chownSync, existsSync, lstatSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { constants } from 'node:os';
 import { OptionError } from '../core/errors.ts';
 import type { Services } from './services.ts';
@@ -27,6 +27,7 @@ export const nodeServices: Services = {
     return status ?? (signal === null ? 127 : 128 + constants.signals[signal]);
   },
   exists: existsSync,
+  openFile: (path) => openSync(path, 'r+'),
   removeFile(path) {
     rmSync(path, { force: true });
   },

@@ -20,6 +20,8 @@ export interface Services {
   runNow(program: string, args: readonly string[]): number;
   /** Whether there is such a file. */
   exists(path: string): boolean;
+  /** Opens a file to read and write; returns the descriptor, the caller's to close. Throws Node's error. */
+  openFile(path: string): number;
   /** Removes a file; one that is not there is as good. */
   removeFile(path: string): void;
   /** Sets permissions and, when named, the group of a file. Throws an error whose message names the cause. */

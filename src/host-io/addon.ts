@@ -62,6 +62,8 @@ export interface BoundAddon {
   drain(handle: number): number;
   waitReady(handle: number, interest: number, timeoutMs: number): number;
   fdOf(handle: number): number;
+  /** `argument` has at least the bytes that the request's number says. */
+  control(handle: number, request: number, argument: Uint8Array | undefined): number;
   receiveStream(
     handle: number,
     frames: Int32Array,

@@ -212,6 +212,11 @@ export interface HostIo {
   adopt(fd: number, options?: { vnetHeader?: boolean }): Handle;
   /** The descriptor's number, for spawn or ioctl; still owned by the handle. */
   fdOf(handle: Handle): number;
+  /**
+   * ioctl(2), for devices that are driven by it; absent where there is none. `argument` has at least the bytes that the request's number says, and is
+   * filled in. Returns what the call returned, or a negative errno.
+   */
+  control?(handle: Handle, request: number, argument?: Uint8Array): number;
   socketPair(): [Handle, Handle];
   /**
    * Like sendBytes and receiveBytes with descriptors beside the bytes (SCM_RIGHTS). Received ones arrive as new handles; those beyond `maxFds`

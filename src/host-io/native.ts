@@ -464,6 +464,10 @@ export class NativeHostIo implements HostIo {
     return this.#check(this.#addon.fdOf(handle), 'fdOf', `handle ${handle}`);
   }
 
+  control(handle: Handle, request: number, argument?: Uint8Array): number {
+    return this.#addon.control(handle, request, argument);
+  }
+
   socketPair(): [Handle, Handle] {
     this.#check(this.#addon.socketPair(this.#pair), 'socketpair', 'socket pair');
     return [this.#pair[0]!, this.#pair[1]!];

@@ -21,7 +21,9 @@ export const netmap = defineNetdev({
     devname: { kind: 'string', metavar: 'file', default: '/dev/netmap', doc: 'The netmap device.' },
   }),
   resolve: (o): NetmapConfig => {
-    if (!/^[\x21-\x2e\x30-\x7e]{1,63}$/.test(o.ifname)) throw expects('ifname', 'an interface or valeX:Y');
+    // As many as the device's request has room for.
+    if (!/^[\x21-\x2e\x30-\x7e]{1,15}$/.test(o.ifname))
+      throw expects('ifname', 'an interface or valeX:Y (1 to 15 characters)');
     return { ifname: o.ifname, devname: o.devname };
   },
 });
