@@ -516,9 +516,6 @@ describe('names of interfaces and bridges', () => {
 
 describe('what this machine cannot do', () => {
   it('is told', async () => {
-    expect(await lab.refusal('netmap', { ifname: 'eth0' })).toBe(
-      "netdev type 'netmap' needs the netmap kernel module, which is not loaded (there is no /dev/netmap)",
-    );
     expect(await lab.refusal('tap', { vhost: true, vhostforce: true })).toBe(
       'vhost-net requested but could not be initialized: netemu moves frames itself',
     );
