@@ -51,7 +51,8 @@ const PEERS = {
   qmp: forky('python3', 'python3-qemu-qmp'),
   firmware: debian('seabios', 'ipxe-qemu'),
   'firmware-uefi': { ...debian('ovmf', 'u-boot-qemu'), heavy: true },
-  dpdk: { ...forky('dpdk', 'dpdk-dev'), heavy: true },
+  dpdk: forky('dpdk'),
+  'ovs-dpdk': forky('openvswitch-switch', 'openvswitch-switch-dpdk'),
 } satisfies Record<string, Peer>;
 
 export type PeerName = keyof typeof PEERS;
