@@ -41,7 +41,9 @@ export class FakeSocket {
   readonly sent: number[] = [];
   /** Bytes it still takes. */
   sendRoom = Number.POSITIVE_INFINITY;
-  readonly datagramsIn: { data: Uint8Array; from: Endpoint }[] = [];
+  /** `each`: a run of datagrams, as UDP_GRO makes them. */
+  readonly datagramsIn: { data: Uint8Array; from: Endpoint; each: number }[] = [];
+  gro = false;
   readonly datagramsOut: { data: Uint8Array; to: Endpoint | null }[] = [];
   bindInterface: string | undefined;
   readonly waiting: FakeSocket[] = [];
@@ -121,8 +123,9 @@ class Fake {
     this.kick(s);
   }
 
-  pushDatagram(s: FakeSocket, data: Uint8Array, from: Endpoint = s.remote): void {
-    s.datagramsIn.push({ data, from });
+  pushDatagram(s: FakeSocket, data: Uint8Array, from: Endpoint = s.remote, each = 0): void {
+    if (each > 0 && !s.gro) throw new Error('runs were not asked for');
+    s.datagramsIn.push({ data, from, each });
     this.kick(s);
   }
 
@@ -331,6 +334,7 @@ class Fake {
   udpOpen(options: UdpOptions): Handle {
     const s = this.#open('udp');
     s.bindInterface = options.bindInterface;
+    s.gro = options.gro ?? false;
     if (options.remote !== undefined) s.remote = options.remote;
     if (options.local !== undefined) s.local = { ...options.local, port: options.local.port || this.#port++ };
     return s.handle;
@@ -360,14 +364,14 @@ class Fake {
     const { table, bytes } = this.#pool;
     let i = from;
     while (i < to && s.datagramsIn.length > 0) {
-      const { data, from: source } = s.datagramsIn.shift()!;
+      const { data, from: source, each } = s.datagramsIn.shift()!;
       const frame = frames[i]!;
       if (at + data.length > table[frame + ROOM]!) continue; // truncated ones are dropped by the host I/O
       bytes.set(data, table[frame + SLOT]! + at);
       table[frame + OFFSET] = table[frame + SLOT]! + at;
       table[frame + LENGTH] = data.length;
       table[frame + TOTAL] = data.length;
-      table[frame + GSO_SIZE] = 0;
+      table[frame + GSO_SIZE] = each;
       if (addresses !== undefined) {
         const a = (i - from) * 20;
         addresses.fill(0, a, a + 20);

@@ -20,6 +20,7 @@ import { PACKET_ROOM, sendUdp } from './packet-out.ts';
 import type { Site } from './site.ts';
 import type { TcpFlow } from './tcp-flow.ts';
 import type { TcpNat } from './tcp-nat.ts';
+import { RUN_MAX, runSegmentBytes, splitRun } from './udp-run.ts';
 
 const ACCEPTS_PER_TURN = 64;
 const PEERS_MAX = 4096;
@@ -68,7 +69,7 @@ export class HostForwards {
   readonly #peersByPort = new Map<number, Peer>();
   readonly #frames = new Int32Array(BATCH);
   readonly #addresses = new Uint8Array(BATCH * ADDRESS_BYTES);
-  readonly #one = new Int32Array(1);
+  readonly #out = new Int32Array(RUN_MAX);
   readonly #timer: Timer;
 
   /** `ask` sends an ARP request or a neighbour solicitation. */
@@ -308,19 +309,34 @@ export class HostForwards {
   inputUdp(frame: number, start: number, udp: UdpHeader): void {
     const { pool, hostIo, stats, loop } = this.#site;
     const peer = this.#peersByPort.get(udp.dstPort)!;
-    const cut = cutFrame(pool, frame, udp.payload - start, udp.payloadEnd - udp.payload);
+    const length = udp.payloadEnd - udp.payload;
+    const each = runSegmentBytes(pool, frame);
+    const cut = cutFrame(pool, frame, udp.payload - start, length);
     if (cut === 0) {
       stats.txDropNoSlot++;
       pool.release(frame);
       return;
     }
     peer.lastNs = loop.clock.nowNs();
-    this.#one[0] = cut;
-    const sent = hostIo.sendDatagrams(peer.forward.handle, this.#one, 0, 1, peer.endpoint);
-    if (sent === 1) stats.udpDatagramsOut++;
-    else if (sent === -ERRNO.EAGAIN) stats.udpDropHostFull++;
-    else stats.udpDropHostError++;
-    pool.release(cut);
+    const out = this.#out;
+    let count = 1;
+    out[0] = cut;
+    if (each > 0 && length > each) {
+      if (length > each * RUN_MAX) {
+        stats.udpDropMalformed++;
+        pool.release(cut);
+        return;
+      }
+      stats.udpRunsOut++;
+      count = splitRun(pool, cut, each, length, out);
+      if (count < Math.ceil(length / each)) stats.txDropNoSlot++;
+    }
+    const sent = hostIo.sendDatagrams(peer.forward.handle, out, 0, count, peer.endpoint);
+    stats.udpDatagramsOut += Math.max(0, sent);
+    const lost = count - Math.max(0, sent);
+    if (sent >= 0 || sent === -ERRNO.EAGAIN) stats.udpDropHostFull += lost;
+    else stats.udpDropHostError += lost;
+    pool.releaseAll(out, 0, count);
   }
 
   #expire(): void {

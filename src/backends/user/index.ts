@@ -24,7 +24,16 @@ import type { UserConfig } from '../../config/netdevs/user.ts';
 import type { HostForward } from '../../config/netdevs/user-forward.ts';
 import { HostIoError, UnsupportedError } from '../../core/errors.ts';
 import { LENGTH, OFFSET, TOTAL } from '../../core/pool.ts';
-import { ACCEPT_CSUM, ACCEPT_ECN, ACCEPT_TSO4, ACCEPT_TSO6, type Client, Port } from '../../core/port.ts';
+import {
+  ACCEPT_CSUM,
+  ACCEPT_ECN,
+  ACCEPT_TSO4,
+  ACCEPT_TSO6,
+  ACCEPT_UFO,
+  ACCEPT_USO,
+  type Client,
+  Port,
+} from '../../core/port.ts';
 import { errnoOf, errnoText } from '../../host-io/errno.ts';
 import type { HostIo } from '../../host-io/host-io.ts';
 import { putU32be } from '../../wire/bytes.ts';
@@ -82,6 +91,7 @@ import { UserStats } from './stats.ts';
 import { type FlowInfo, TcpNat } from './tcp-nat.ts';
 import { TftpServer } from './tftp.ts';
 import { UdpNat, udpChecksumOk } from './udp-nat.ts';
+import { runSegmentBytes } from './udp-run.ts';
 
 /** What `query-usernet` and `info usernet` show. */
 export interface UserInfo {
@@ -142,7 +152,8 @@ export class UserBackend implements Backend, Client {
     const mac = Uint8Array.of(...MAC_PREFIX, 0, 0, 0, 0);
     putU32be(mac, 2, config.ipv4?.host.value ?? MAC_WITHOUT_IPV4);
     this.#port = new Port(id, 'backend', this, context);
-    this.#port.accepts = ACCEPT_CSUM | ACCEPT_TSO4 | ACCEPT_TSO6 | ACCEPT_ECN;
+    // A run of datagrams goes out as one (udp-nat.ts); a datagram too long for the wire is one datagram to a socket (UFO).
+    this.#port.accepts = ACCEPT_CSUM | ACCEPT_TSO4 | ACCEPT_TSO6 | ACCEPT_ECN | ACCEPT_USO | ACCEPT_UFO;
     this.ports = [this.#port];
     this.#outbox = new Outbox(context, this.stats, () => this.#roomAgain());
     this.#outbox.attach(this.#port);
@@ -407,7 +418,7 @@ export class UserBackend implements Backend, Client {
   /** A query to the name server may be for a name of this network. True: it was answered, and the frame is taken. */
   #ownNames(frame: number, version: number, start: number, ip: number, udp: UdpHeader): boolean {
     const { pool } = this.#site;
-    if (udp.dstPort !== DNS_PORT || !this.#names.active) return false;
+    if (udp.dstPort !== DNS_PORT || !this.#names.active || runSegmentBytes(pool, frame) > 0) return false;
     if (udp.payloadEnd > start + pool.table[frame + LENGTH]) return false;
     if (!udpChecksumOk(this.#site, frame, version, start, ip, udp)) return false;
     if (!this.#names.answer(version, start, ip, udp)) return false;

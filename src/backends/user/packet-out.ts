@@ -9,8 +9,10 @@ import {
   FACT_NEEDS_CSUM,
   FACTS,
   GSO_SIZE,
+  GSO_UDP_L4,
   HEADER_LENGTH,
   OFFSET,
+  SLOT,
 } from '../../core/pool.ts';
 import { ACCEPT_CSUM } from '../../core/port.ts';
 import { isV4, linkHeaderSum, linkPseudoSum, putLinkHeader } from '../../tcp/link-header.ts';
@@ -76,6 +78,53 @@ export function sendUdp(
     putU16be(memory, udp + UDP_CHECKSUM, checksum === 0 ? 0xffff : checksum);
   }
   sendIp(site, frame, udp, length, link, linkSum);
+}
+
+/**
+ * Sends a run of datagrams to the same place, `each` bytes of payload in all but the last, as one frame (USO) whose `bytes` of payload lie at
+ * PACKET_ROOM of its slot. Datagrams that the link must fragment go one by one. Takes the frame.
+ */
+export function sendUdpRun(
+  site: Site,
+  frame: number,
+  bytes: number,
+  each: number,
+  link: Uint8Array,
+  linkSum: number,
+  pseudoSum: number,
+  srcPort: number,
+  dstPort: number,
+): void {
+  const { pool } = site;
+  const t = pool.table;
+  const place = t[frame + SLOT] + PACKET_ROOM;
+  const ipBytes = isV4(link) ? IPV4_HEADER_BYTES : IPV6_HEADER_BYTES;
+  const length = bytes + UDP_HEADER_BYTES;
+  if (each + UDP_HEADER_BYTES + ipBytes > site.config.ipMtuBytes || length + ipBytes > 0xffff) {
+    for (let from = 0; from < bytes; from += each) {
+      const part = Math.min(each, bytes - from);
+      const one = allocPacket(site, part);
+      if (one === 0) break;
+      const to = payloadPlace(site, one);
+      pool.bytes.copyWithin(to, place + from, place + from + part);
+      sendUdp(site, one, to, part, link, linkSum, pseudoSum, srcPort, dstPort);
+    }
+    pool.release(frame);
+    return;
+  }
+  const udp = place - UDP_HEADER_BYTES;
+  writeUdp(pool.bytes, udp, srcPort, dstPort, length);
+  putU16be(pool.bytes, udp + UDP_CHECKSUM, foldSum(pseudoSum + length));
+  t[frame + FACTS] = FACT_NEEDS_CSUM | (GSO_UDP_L4 << 8);
+  t[frame + GSO_SIZE] = each;
+  t[frame + HEADER_LENGTH] = link.length + UDP_HEADER_BYTES;
+  t[frame + CSUM_START] = link.length;
+  t[frame + CSUM_OFFSET] = UDP_CHECKSUM;
+  const start = udp - link.length;
+  putLinkHeader(pool.bytes, start, link, linkSum, site.random() & 0xffff, length);
+  t[frame + OFFSET] = start;
+  pool.setLength(frame, link.length + length);
+  site.outbox.push(frame);
 }
 
 /** `sendUdp` for who sends seldom and keeps no sums. */

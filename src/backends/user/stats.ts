@@ -48,6 +48,10 @@ export class UserStats {
   udpFlowsEvicted = 0;
   udpDatagramsOut = 0;
   udpDatagramsIn = 0;
+  /** Runs of datagrams that the guest sent as one frame (USO). */
+  udpRunsOut = 0;
+  /** Runs of datagrams that the host received as one (UDP_GRO). */
+  udpRunsIn = 0;
   udpDropMalformed = 0;
   udpDropBadChecksum = 0;
   udpDropNoSocket = 0;

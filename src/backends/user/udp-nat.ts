@@ -14,7 +14,8 @@
 
 import { HostIoError } from '../../core/errors.ts';
 import type { Timer } from '../../core/loop.ts';
-import { FACT_CSUM_VALID, FACT_NEEDS_CSUM, FACTS, LENGTH, SLOT, TOTAL } from '../../core/pool.ts';
+import { FACT_CSUM_VALID, FACT_NEEDS_CSUM, FACTS, GSO_SIZE, LENGTH, SLOT, TOTAL } from '../../core/pool.ts';
+import { ACCEPT_CSUM, ACCEPT_USO } from '../../core/port.ts';
 import { ERRNO, FAILED, type Handle, READABLE, type UdpOptions } from '../../host-io/host-io.ts';
 import { cutFrame, FrameList, frameSum } from '../../tcp/frames.ts';
 import {
@@ -40,11 +41,12 @@ import {
   type Unreachable,
   unreachableFor,
 } from './icmp-error.ts';
-import { PACKET_ROOM, sendUdp } from './packet-out.ts';
+import { PACKET_ROOM, sendUdp, sendUdpRun } from './packet-out.ts';
 import { DENIED, NOBODY, NOWHERE, RESTRICTED, TO_HOST, TO_RESOLVER } from './policy.ts';
 import { QUERY_MAX_BYTES, WaitingQueries } from './resolvers.ts';
 import { outbound, type Site } from './site.ts';
 import { addressText, type FlowInfo } from './tcp-nat.ts';
+import { RUN_MAX, runSegmentBytes, splitRun } from './udp-run.ts';
 
 const FLOWS_MAX = 16_384;
 const IDLE_NS = 60e9;
@@ -76,6 +78,8 @@ class UdpFlow {
   lastNs = 0;
   /** The resolver it leads to; '': it is no query. */
   resolver: string;
+  /** Runs of datagrams are received as one frame, since the guest's side takes them so. */
+  gro = false;
   /** Kept where another resolver could be asked. */
   waiting: WaitingQueries | null = null;
   /** When the next resolver is asked. */
@@ -97,6 +101,12 @@ class UdpFlow {
   get dns(): boolean {
     return this.resolver !== '';
   }
+}
+
+/** Whether the guest's side takes a run of datagrams as one frame. */
+function takesRuns(site: Site): boolean {
+  const wanted = ACCEPT_USO | ACCEPT_CSUM;
+  return (site.accepts() & wanted) === wanted;
 }
 
 /** Flows in the order of use, oldest first. */
@@ -142,6 +152,7 @@ export class UdpNat {
   readonly #asking = new Set<UdpFlow>();
   readonly #answerTimer: Timer;
   readonly #one = new Int32Array(1);
+  readonly #pieces = new Int32Array(RUN_MAX);
   #count = 0;
 
   constructor(site: Site) {
@@ -173,6 +184,7 @@ export class UdpNat {
       return;
     }
     const length = udp.payloadEnd - udp.payload;
+    const runBytes = runSegmentBytes(pool, frame);
     const cut = cutFrame(pool, frame, udp.payload - start, length);
     if (cut === 0) {
       stats.txDropNoSlot++;
@@ -180,8 +192,16 @@ export class UdpNat {
       return;
     }
     flow.fromGuestBytes += length;
+    if (runBytes > 0 && length > runBytes) {
+      this.#pushRun(flow, cut, runBytes, length);
+      return;
+    }
     if (flow.dns) this.#noteQuery(flow, cut);
-    flow.pending.push(cut);
+    this.#push(flow, cut);
+  }
+
+  #push(flow: UdpFlow, frame: number): void {
+    flow.pending.push(frame);
     if (flow.pending.length >= PENDING_MAX) {
       this.#send(flow, this.#site.loop.clock.nowNs());
       return;
@@ -189,6 +209,25 @@ export class UdpNat {
     if (!flow.touched) {
       flow.touched = true;
       this.#touched.push(flow);
+    }
+  }
+
+  /** A run of datagrams, `each` bytes in all but the last. Takes the frame, which is payload alone. */
+  #pushRun(flow: UdpFlow, run: number, each: number, length: number): void {
+    const { pool, stats } = this.#site;
+    if (length > each * RUN_MAX) {
+      stats.udpDropMalformed++;
+      pool.release(run);
+      return;
+    }
+    const pieces = this.#pieces;
+    const count = splitRun(pool, run, each, length, pieces);
+    stats.udpRunsOut++;
+    if (count < Math.ceil(length / each)) stats.txDropNoSlot++;
+    for (let i = 0; i < count; i++) {
+      // The host's socket may fail while the run is on its way.
+      if (flow.handle === 0) pool.release(pieces[i]);
+      else this.#push(flow, pieces[i]);
     }
   }
 
@@ -251,6 +290,7 @@ export class UdpNat {
     const resolver = verdict === TO_RESOLVER ? address : '';
     const flow = new UdpFlow(link, ports, this.#hash(version, ip, ports), resolver);
     const from = verdict === TO_HOST ? outbound(site, version) : {};
+    flow.gro = !flow.dns && takesRuns(site);
     if (this.#count >= FLOWS_MAX) this.#evict();
     const errno = this.#connect(flow, { remote: { address, port: udp.dstPort }, ...from });
     if (errno !== 0) {
@@ -268,7 +308,7 @@ export class UdpNat {
     const { hostIo } = this.#site;
     for (let tries = 0; ; tries++) {
       try {
-        flow.handle = hostIo.udpOpen(options);
+        flow.handle = hostIo.udpOpen(flow.gro ? { ...options, gro: true } : options);
         hostIo.watch(flow.handle, READABLE, (ready) => this.#ready(flow, ready));
         return 0;
       } catch (error) {
@@ -488,8 +528,10 @@ export class UdpNat {
     }
     // A datagram's size is not known before it is received, and what does not fit its slot is lost. So large slots as long as there are
     // plenty; a datagram leaves again at once, or waits in the outbox while small slots take their place.
-    const large = pool.freeLarge >= LARGE_KEPT;
-    const wanted = Math.min(large ? BATCH_LARGE : BATCH, room);
+    // A run needs one in any case.
+    const plenty = pool.freeLarge >= LARGE_KEPT;
+    const large = plenty || flow.gro;
+    const wanted = Math.min(plenty ? BATCH_LARGE : flow.gro ? 1 : BATCH, room);
     let count = 0;
     while (count < wanted) {
       const frame = large ? pool.allocLarge() : pool.alloc(pool.smallBytes);
@@ -509,6 +551,12 @@ export class UdpNat {
       const frame = frames[i];
       const length = t[frame + LENGTH];
       flow.toGuestBytes += length;
+      const each = flow.gro ? t[frame + GSO_SIZE] : 0;
+      if (each > 0 && length > each) {
+        stats.udpRunsIn++;
+        sendUdpRun(site, frame, length, each, flow.link, flow.linkSum, flow.pseudoSum, farPort, guestPort);
+        continue;
+      }
       stats.udpDatagramsIn++;
       if (flow.dns) this.#noteAnswer(flow, t[frame + SLOT] + PACKET_ROOM, length, site.loop.clock.nowNs());
       sendUdp(

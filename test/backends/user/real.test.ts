@@ -12,8 +12,19 @@ import { parseNetdev } from '../../../src/config/netdevs/index.ts';
 import { SystemClock, seededRandom } from '../../../src/core/clock.ts';
 import { silentLogger } from '../../../src/core/log.ts';
 import { Loop } from '../../../src/core/loop.ts';
-import { FramePool } from '../../../src/core/pool.ts';
+import {
+  CSUM_OFFSET,
+  CSUM_START,
+  FACT_NEEDS_CSUM,
+  FACTS,
+  FramePool,
+  GSO_SIZE,
+  GSO_UDP_L4,
+  HEADER_LENGTH,
+} from '../../../src/core/pool.ts';
 import { ACCEPT_ALL, Port } from '../../../src/core/port.ts';
+import { unpackAddress } from '../../../src/host-io/address.ts';
+import { ADDRESS_BYTES } from '../../../src/host-io/host-io.ts';
 import { createNativeHostIo } from '../../../src/host-io/native.ts';
 import { adapt } from '../../../src/nic/offload.ts';
 import { pattern, TestUser } from '../../tcp/lib/pair.ts';
@@ -188,6 +199,52 @@ describe('user over real sockets', () => {
     await w.until(() => w.guest.received.length > 0);
     const [error] = w.guest.take();
     expect([error![23], error![34], error![35]]).toEqual([1, 3, 3]);
+  });
+
+  it('runs of datagrams go out by UDP_SEGMENT and come back by UDP_GRO, none lost or changed', async () => {
+    const w = make();
+    const socket = createSocket({ type: 'udp4', recvBufferSize: 1 << 20 });
+    socket.bind(0, '127.0.0.1');
+    await once(socket, 'listening');
+    w.servers.push(socket);
+    const got: Buffer[] = [];
+    let from: { port: number; address: string } | undefined;
+    socket.on('message', (data, source) => {
+      got.push(data);
+      from = source;
+    });
+    const data = pattern(48_000, 9);
+    const frame = w.pool.from(udpFrame('10.0.2.15', 5000, '10.0.2.2', socket.address().port, data));
+    const t = w.pool.table;
+    t[frame + FACTS] = FACT_NEEDS_CSUM | (GSO_UDP_L4 << 8);
+    t[frame + GSO_SIZE] = 1000;
+    t[frame + HEADER_LENGTH] = 42;
+    t[frame + CSUM_START] = 34;
+    t[frame + CSUM_OFFSET] = 6;
+    const calls = w.hostIo.stats().sendCalls;
+    w.guest.port.send(Int32Array.of(frame), 0, 1);
+    await w.until(() => got.length === 48);
+    expect(w.hostIo.stats().sendCalls - calls).toBe(1);
+    expect(Buffer.concat(got)).toEqual(Buffer.from(data));
+    for (const part of got) socket.send(part, from!.port, from!.address);
+    const bytesIn = (): number => w.guest.received.reduce((sum, f) => sum + f.length - 42, 0);
+    await w.until(() => bytesIn() === 48_000);
+    w.guest.take();
+    // A server that sends runs itself: another user network's host I/O, whose equal datagrams leave as one.
+    const server = w.hostIo.udpOpen({ local: { address: '127.0.0.1', port: 0 } });
+    w.guest.send(udpFrame('10.0.2.15', 5001, '10.0.2.2', w.hostIo.localEndpoint(server).port, pattern(4, 1)));
+    const one = Int32Array.of(w.pool.alloc(100));
+    const address = new Uint8Array(ADDRESS_BYTES);
+    await w.until(() => w.hostIo.receiveDatagrams(server, one, 0, 1, 0, address) === 1);
+    const out = Int32Array.from(got.slice(0, 40), (part) => w.pool.from(part));
+    expect(w.hostIo.sendDatagrams(server, out, 0, 40, unpackAddress(address, 0))).toBe(40);
+    w.pool.releaseAll(one, 0, 1);
+    w.pool.releaseAll(out, 0, 40);
+    await w.until(() => w.guest.received.length > 0);
+    const [run] = w.guest.take();
+    expect(run!.subarray(42)).toEqual(data.subarray(0, 40_000));
+    expect(w.backend.stats.udpRunsIn).toBe(1);
+    w.hostIo.close(server);
   });
 
   it('relays DNS over UDP and TCP to the resolver', async () => {
