@@ -1,7 +1,7 @@
 /** Writes docs/options.md and docs/qmp.md from the tables in src/ and the conversations in fixtures/qmp: `npm run docs`. */
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { referencePage } from '../src/config/reference.ts';
-import { type Difference, qmpReferencePage } from '../src/monitor/reference.ts';
+import { type Difference, qmpReferencePage, type SchemaDifference } from '../src/monitor/reference.ts';
 
 writeFileSync(new URL('options.md', import.meta.url), referencePage());
 
@@ -12,4 +12,7 @@ const differences = readdirSync(fixtures)
     (file) => (JSON.parse(readFileSync(new URL(file, fixtures), 'utf8')) as { steps: Difference[] }).steps,
   )
   .filter(({ qemu }) => qemu !== undefined);
-writeFileSync(new URL('qmp.md', import.meta.url), qmpReferencePage(differences));
+const schema = JSON.parse(
+  readFileSync(new URL('../fixtures/qmp-schema/differences.json', import.meta.url), 'utf8'),
+) as { differences: SchemaDifference[] };
+writeFileSync(new URL('qmp.md', import.meta.url), qmpReferencePage(differences, schema.differences));

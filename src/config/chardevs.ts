@@ -12,8 +12,14 @@ import { type KeyvalEntry, splitKeyval } from './keyval.ts';
 import { isIdentifier, type ReadContext } from './kinds.ts';
 import { nearest } from './nearest.ts';
 import { missing, readJson, readKeyval } from './read.ts';
-import { defineOptions, type OptionsOf, type OptionTable } from './schema.ts';
-import { fdReference, resolveInet, type SocketAddress, unixSocketPath } from './socket-address.ts';
+import { defineOptions, type OptionSpec, type OptionsOf, type OptionTable } from './schema.ts';
+import {
+  fdReference,
+  resolveInet,
+  type SocketAddress,
+  socketAddressBranches,
+  unixSocketPath,
+} from './socket-address.ts';
 
 const socketOptions = defineOptions({
   path: { kind: 'string', metavar: 'path', doc: 'The path of a unix socket.' },
@@ -248,6 +254,32 @@ export function readChardev(value: unknown): ChardevConfig {
   return { ...resolveWith(type, options), id };
 }
 
+/** What chardev-add calls options that have another name on the command line. */
+export const nestedNames: { readonly [T in ChardevTypeName]?: Readonly<Record<string, string>> } = {
+  file: { path: 'out', 'input-path': 'in' },
+  pipe: { path: 'device' },
+};
+
+/** The options of a type in chardev-add's `data`; a socket's address is a union of its own there. */
+export function nestedOptions(type: ChardevTypeName): OptionTable {
+  const names = nestedNames[type] ?? {};
+  const own = Object.entries(chardevTypes[type].options as OptionTable).map(
+    ([name, spec]): [string, OptionSpec] => [
+      names[name] ?? name,
+      name === 'path' && names[name] !== undefined ? { ...spec, required: true } : spec,
+    ],
+  );
+  if (type !== 'socket') return Object.fromEntries(own);
+  const inAddress = new Set(Object.values(socketAddressBranches).flatMap((branch) => Object.keys(branch)));
+  const {
+    delay: _delay,
+    fd: _fd,
+    reconnect: _reconnect,
+    ...rest
+  } = Object.fromEntries(own.filter(([name]) => !inAddress.has(name)));
+  return { ...rest, nodelay: { kind: 'bool', default: false, doc: 'Send small writes at once.' } };
+}
+
 /** The monitor wraps each level in {type, data} and names a socket's address `addr`. */
 function flatBackend(backend: { readonly [key: string]: unknown }): { [key: string]: unknown } {
   const { type, data, ...extra } = backend;
@@ -260,13 +292,17 @@ function flatBackend(backend: { readonly [key: string]: unknown }): { [key: stri
       option: 'backend',
     });
   }
-  const { addr, out, in: input, device, ...members } = (data ?? {}) as { readonly [key: string]: unknown };
-  const path = out ?? device;
+  const { addr, nodelay, ...own } = (data ?? {}) as { readonly [key: string]: unknown };
+  const names: Readonly<Record<string, string>> = nestedNames[type as ChardevTypeName] ?? {};
+  const renamed = Object.entries(names).map(([name, nested]) => [nested, name] as const);
+  const flatNames = new Map<string, string>(renamed);
+  const members: { [key: string]: unknown } = {};
+  for (const [name, value] of Object.entries(own)) members[flatNames.get(name) ?? name] = value;
+  if (typeof nodelay === 'boolean') members.delay = !nodelay;
+  else if (nodelay !== undefined) members.nodelay = nodelay;
   const address = isJsonObject(addr) ? (isJsonObject(addr.data) ? addr.data : addr) : {};
   const { type: _type, str, ...place } = address as { readonly [key: string]: unknown };
   return {
-    ...(path !== undefined && { path }),
-    ...(input !== undefined && { 'input-path': input }),
     ...(str !== undefined && { fd: str }),
     ...(type === 'socket' && members.server === undefined && { server: true }),
     ...place,

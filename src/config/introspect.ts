@@ -2,7 +2,8 @@
  * What the tables tell a monitor client: SchemaInfo entries for query-qmp-schema, properties for
  * device-list-properties and options for query-command-line-options. All of it plain data.
  */
-import { chardevTypes } from './chardevs.ts';
+import { type ChardevTypeName, chardevTypes, nestedOptions } from './chardevs.ts';
+import { nicCommonOptions } from './devices/common.ts';
 import { type AnyDriver, driverNamed, nicDrivers, propertiesOf } from './devices/index.ts';
 import { docWithDefault, flatOptions } from './help.ts';
 import { defaultAsText } from './kinds.ts';
@@ -10,6 +11,7 @@ import { monOptions } from './monitor-option.ts';
 import { netdevCommonOptions, netdevTypes } from './netdevs/index.ts';
 import { objectTypeNamed, objectTypes, optionsOfObject } from './objects/index.ts';
 import type { OptionSpec, OptionTable } from './schema.ts';
+import { socketAddressBranches } from './socket-address.ts';
 
 /** QAPI's SchemaInfo, as far as option tables need it. */
 export type SchemaInfo =
@@ -62,12 +64,22 @@ export class SchemaBuilder {
     branches: { readonly [branch: string]: OptionTable },
   ): string {
     if (this.infos.has(name)) return name;
-    const tagType = this.enumeration(`${name}-${tag}`, Object.keys(branches));
-    const members = [...this.membersOf(name, common), { name: tag, type: tagType }];
     const variants = Object.entries(branches).map(([branch, table]) => ({
       case: branch,
       type: this.table(`${name}-${branch}`, table),
     }));
+    return this.tagged(name, tag, this.membersOf(name, common), variants);
+  }
+
+  /** The same from types that are in the schema. */
+  tagged(
+    name: string,
+    tag: string,
+    common: readonly SchemaMember[],
+    variants: readonly { readonly case: string; readonly type: string }[],
+  ): string {
+    const values = variants.map((variant) => variant.case);
+    const members = [...common, { name: tag, type: this.enumeration(`${name}-${tag}`, values) }];
     return this.put({ name, 'meta-type': 'object', members, tag, variants });
   }
 
@@ -103,7 +115,7 @@ export class SchemaBuilder {
     return [...this.infos.values()];
   }
 
-  private membersOf(owner: string, table: OptionTable): SchemaMember[] {
+  membersOf(owner: string, table: OptionTable): SchemaMember[] {
     return Object.entries(table).map(([name, spec]) => ({
       name,
       type: this.typeOf(`${owner}-${name}`, spec),
@@ -175,15 +187,24 @@ export function addObjectSchema(builder: SchemaBuilder): string {
 
 /** Adds `ChardevBackend` and the argument of chardev-add around it. */
 export function addChardevSchema(builder: SchemaBuilder): string {
-  const branches = Object.fromEntries(
-    Object.entries(optionsByName(chardevTypes)).map(([name, options]) => [
-      name,
-      {
-        data: { kind: 'union', tag: 'type', branches: { [name]: options }, doc: 'The options of the type.' },
-      },
-    ]),
-  ) as { readonly [name: string]: OptionTable };
-  const backend = builder.union('ChardevBackend', 'type', {}, branches);
+  const wrapped = (name: string, data: string): string =>
+    builder.members(`${name}Wrapper`, [{ name: 'data', type: data }]);
+  const variants = (Object.keys(chardevTypes) as ChardevTypeName[]).map((type) => {
+    const name = `Chardev-${type}`;
+    let members = builder.membersOf(name, nestedOptions(type));
+    if (type === 'socket') {
+      const address = Object.entries(socketAddressBranches).map(([branch, table]) => ({
+        case: branch,
+        type: wrapped(`SocketAddress-${branch}`, builder.table(`SocketAddressData-${branch}`, table)),
+      }));
+      members = [
+        { name: 'addr', type: builder.tagged('SocketAddressLegacy', 'type', [], address) },
+        ...members,
+      ];
+    }
+    return { case: type, type: wrapped(name, builder.members(name, members)) };
+  });
+  const backend = builder.tagged('ChardevBackend', 'type', [], variants);
   return builder.members('chardev-add-arg', [
     { name: 'id', type: builder.builtin('str', 'string') },
     { name: 'backend', type: backend },
@@ -192,10 +213,14 @@ export function addChardevSchema(builder: SchemaBuilder): string {
 
 /** Adds `Device`, the argument of device_add. */
 export function addDeviceSchema(builder: SchemaBuilder): string {
+  const common: OptionTable = { id: nicCommonOptions.id, bus: nicCommonOptions.bus };
   const branches = Object.fromEntries(
-    Object.keys(nicDrivers).map((name) => [name, propertiesOf(driverNamed(name))]),
+    Object.keys(nicDrivers).map((name) => {
+      const { id: _id, bus: _bus, ...own } = propertiesOf(driverNamed(name));
+      return [name, own];
+    }),
   );
-  return builder.union('Device', 'driver', {}, branches);
+  return builder.union('Device', 'driver', common, branches);
 }
 
 export interface PropertyInfo {

@@ -9,7 +9,12 @@ interface EventDefinition {
 }
 
 const id = (doc: string) => ({ kind: 'string', required: true, doc }) as const;
-const reason = { kind: 'string', required: true, doc: 'Who wanted it.' } as const;
+const reason = {
+  kind: 'enum',
+  values: ['host-qmp-quit', 'host-qmp-system-reset', 'host-signal', 'host-ui'],
+  required: true,
+  doc: 'Who wanted it.',
+} as const;
 const guest = { kind: 'bool', required: true, doc: 'Whether the guest did it itself.' } as const;
 
 export const events = {

@@ -7,7 +7,7 @@ import { commands } from './commands/index.ts';
 import { events } from './events.ts';
 import { hmpCommands } from './hmp/commands.ts';
 import { infoTopics } from './hmp/info.ts';
-import type { Shape } from './shape.ts';
+import { oneOf, type Shape } from './shape.ts';
 
 /** A request that QEMU answers differently, and why. */
 export interface Difference {
@@ -17,7 +17,16 @@ export interface Difference {
   readonly why: string;
 }
 
-export function qmpReferencePage(differences: readonly Difference[]): string {
+/** Where the schema says something else than QEMU's, and why. */
+export interface SchemaDifference {
+  readonly difference: string;
+  readonly why: string;
+}
+
+export function qmpReferencePage(
+  differences: readonly Difference[],
+  schemaDifferences: readonly SchemaDifference[],
+): string {
   return [
     '# QMP and the prompt',
     '',
@@ -61,6 +70,14 @@ export function qmpReferencePage(differences: readonly Difference[]): string {
         why,
       ]),
     ),
+    '## Where the schema says something else',
+    '',
+    'The answers of `query-qmp-schema` are compared type by type for every command and event that both have (`<` arguments, `>` answers):',
+    '',
+    ...table(
+      ['where: what', 'why'],
+      schemaDifferences.map(({ difference, why }) => [code(difference), why]),
+    ),
   ].join('\n');
 }
 
@@ -89,6 +106,14 @@ function shapeText(shape: Shape): string {
         'optional' in member ? `${name}?: ${shapeText(member.optional)}` : `${name}: ${shapeText(member)}`,
       );
       return `{ ${all.join(', ')} }`;
+    }
+    case 'union': {
+      const { tag, members, branches, name } = shape;
+      return Object.entries(branches)
+        .map(([value, own]) =>
+          shapeText({ kind: 'struct', name, members: { [tag]: oneOf(tag, [value]), ...members, ...own } }),
+        )
+        .join(' | ');
     }
     case 'nothing':
       return '{}';

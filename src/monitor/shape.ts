@@ -3,7 +3,7 @@
  * value. Names are the QAPI's where it has such a type.
  */
 
-import type { SchemaBuilder } from '../config/introspect.ts';
+import type { SchemaBuilder, SchemaMember } from '../config/introspect.ts';
 
 export type Shape =
   | { readonly kind: 'str' | 'int' | 'number' | 'bool' }
@@ -12,6 +12,14 @@ export type Shape =
   | { readonly kind: 'enum'; readonly name: string; readonly values: readonly string[] }
   | { readonly kind: 'list'; readonly of: Shape }
   | { readonly kind: 'struct'; readonly name: string; readonly members: Members }
+  /** An object whose further members depend on one of them, the tag. */
+  | {
+      readonly kind: 'union';
+      readonly name: string;
+      readonly tag: string;
+      readonly members: Members;
+      readonly branches: { readonly [value: string]: Members };
+    }
   /** The empty object that commands without an answer return. */
   | { readonly kind: 'nothing' };
 
@@ -52,6 +60,25 @@ export function oneOf<const V extends readonly string[]>(
   return { kind: 'enum', name, values };
 }
 
+export function union<
+  const T extends string,
+  const M extends Members,
+  const B extends { readonly [value: string]: Members },
+>(
+  name: string,
+  tag: T,
+  members: M,
+  branches: B,
+): {
+  readonly kind: 'union';
+  readonly name: string;
+  readonly tag: T;
+  readonly members: M;
+  readonly branches: B;
+} {
+  return { kind: 'union', name, tag, members, branches };
+}
+
 type OptionalNames<M extends Members> = {
   [K in keyof M]: M[K] extends Optional ? K : never;
 }[keyof M];
@@ -78,11 +105,21 @@ export type ValueOfShape<S extends Shape> = S extends { readonly kind: 'str' }
         ? V
         : S extends { readonly kind: 'list'; readonly of: infer E extends Shape }
           ? readonly ValueOfShape<E>[]
-          : S extends { readonly kind: 'struct'; readonly members: infer M extends Members }
-            ? StructValue<M>
-            : S extends { readonly kind: 'nothing' }
-              ? Nothing
-              : unknown;
+          : S extends {
+                readonly kind: 'union';
+                readonly tag: infer T extends string;
+                readonly members: infer M extends Members;
+                readonly branches: infer B;
+              }
+            ? {
+                [K in keyof B]: { readonly [N in T]: K } & StructValue<M> &
+                  (B[K] extends Members ? StructValue<B[K]> : never);
+              }[keyof B]
+            : S extends { readonly kind: 'struct'; readonly members: infer M extends Members }
+              ? StructValue<M>
+              : S extends { readonly kind: 'nothing' }
+                ? Nothing
+                : unknown;
 
 /** Adds a shape, and whatever it consists of, to the schema; returns its type's name. */
 export function addShape(builder: SchemaBuilder, shape: Shape): string {
@@ -104,13 +141,24 @@ export function addShape(builder: SchemaBuilder, shape: Shape): string {
     case 'nothing':
       return builder.members('q_empty', []);
     case 'struct':
-      return builder.members(
+      return builder.members(shape.name, addMembers(builder, shape.members));
+    case 'union':
+      return builder.tagged(
         shape.name,
-        Object.entries(shape.members).map(([name, member]) =>
-          'optional' in member
-            ? { name, type: addShape(builder, member.optional), default: null }
-            : { name, type: addShape(builder, member) },
-        ),
+        shape.tag,
+        addMembers(builder, shape.members),
+        Object.entries(shape.branches).map(([value, members]) => ({
+          case: value,
+          type: builder.members(`${shape.name}-${value}`, addMembers(builder, members)),
+        })),
       );
   }
+}
+
+function addMembers(builder: SchemaBuilder, members: Members): SchemaMember[] {
+  return Object.entries(members).map(([name, member]) =>
+    'optional' in member
+      ? { name, type: addShape(builder, member.optional), default: null }
+      : { name, type: addShape(builder, member) },
+  );
 }

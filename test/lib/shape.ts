@@ -1,6 +1,6 @@
 /** Whether a value is what a command's shape says. */
 
-import type { Shape } from '../../src/monitor/shape.ts';
+import { type Shape, str } from '../../src/monitor/shape.ts';
 
 /** Where `value` has not this shape, for people; undefined: it has. */
 export function shapeFault(shape: Shape, value: unknown, at = 'it'): string | undefined {
@@ -20,6 +20,12 @@ export function shapeFault(shape: Shape, value: unknown, at = 'it'): string | un
     case 'list':
       if (!Array.isArray(value)) return `${at} is no list`;
       return first(value.map((element, i) => shapeFault(shape.of, element, `${at}[${i}]`)));
+    case 'union': {
+      const { tag, members, branches, name } = shape;
+      const own = branches[String((value as Record<string, unknown> | null)?.[tag])];
+      if (own === undefined) return `${at}.${tag} is none of ${Object.keys(branches)}`;
+      return shapeFault({ kind: 'struct', name, members: { [tag]: str, ...members, ...own } }, value, at);
+    }
     case 'nothing':
     case 'struct': {
       if (typeof value !== 'object' || value === null || Array.isArray(value)) return `${at} is no object`;

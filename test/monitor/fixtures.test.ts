@@ -2,7 +2,7 @@
 
 import { readdirSync, readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { type Difference, qmpReferencePage } from '../../src/monitor/reference.ts';
+import { type Difference, qmpReferencePage, type SchemaDifference } from '../../src/monitor/reference.ts';
 import { shapeFault } from '../lib/shape.ts';
 import { TestMonitor } from './lib.ts';
 
@@ -21,8 +21,12 @@ it('docs/qmp.md is what `npm run docs` writes', () => {
     )
     .filter(({ qemu }) => qemu !== undefined);
   expect(differences.length).toBeGreaterThan(0);
+  const schema = JSON.parse(
+    readFileSync(new URL('../../fixtures/qmp-schema/differences.json', import.meta.url), 'utf8'),
+  ) as { differences: SchemaDifference[] };
+  for (const { why } of schema.differences) expect(why).toMatch(/\w/);
   expect(readFileSync(new URL('../../docs/qmp.md', import.meta.url), 'utf8')).toBe(
-    qmpReferencePage(differences),
+    qmpReferencePage(differences, schema.differences),
   );
 });
 

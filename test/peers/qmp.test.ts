@@ -18,6 +18,7 @@ import { runGuest } from './lib/guest.ts';
 import { RunningNetemu } from './lib/netemu.ts';
 import { prepare } from './lib/prepare.ts';
 import { Qmp } from './lib/qmp.ts';
+import { Schema, type SchemaEntry, schemaDifferences } from './lib/qmp-schema.ts';
 
 const FIXTURES = new URL('../../fixtures/qmp/', import.meta.url);
 
@@ -95,6 +96,30 @@ describe('QEMU 11.1 answers as fixtures/qmp say', () => {
         child.kill('SIGKILL');
       }
     });
+  }
+});
+
+it('query-qmp-schema says of commands and events what QEMU 11.1 does, but for what fixtures/qmp-schema explains', async () => {
+  const known = JSON.parse(
+    readFileSync(new URL('../../fixtures/qmp-schema/differences.json', import.meta.url), 'utf8'),
+  ) as { onlyNetemu: string[]; differences: { difference: string; why: string }[] };
+  const { child, qmp } = startQemu();
+  const { netemu, qmp: own } = await startNetemu('schema');
+  try {
+    const theirs = new Schema((await (await qmp).run('query-qmp-schema')) as SchemaEntry[]);
+    const ours = new Schema((await own.run('query-qmp-schema')) as SchemaEntry[]);
+    expect(ours.top.filter((name) => !theirs.entries.has(name)).sort()).toEqual([...known.onlyNetemu].sort());
+    const shared = ours.top.filter((name) => theirs.entries.has(name));
+    expect(shared.length).toBeGreaterThan(50);
+    expect(shared.flatMap((name) => schemaDifferences(ours, theirs, name))).toEqual(
+      known.differences.map(({ difference }) => difference),
+    );
+    // Every type that is referred to is there, and each name once.
+    const text = (await own.run('query-qmp-schema')) as SchemaEntry[];
+    expect(new Set(text.map(({ name }) => name)).size).toBe(text.length);
+  } finally {
+    child.kill('SIGKILL');
+    await netemu.stop();
   }
 });
 

@@ -17,7 +17,7 @@ import {
   rawCommand,
   readArguments,
 } from '../command.ts';
-import { bool, list, nothing, oneOf, optional, str, struct } from '../shape.ts';
+import { addShape, bool, list, nothing, optional, str, struct, union } from '../shape.ts';
 
 const id = { kind: 'string', required: true, doc: 'The id of the chardev.' } as const;
 const format = {
@@ -27,10 +27,7 @@ const format = {
   doc: 'How bytes are written as text.',
 } as const;
 
-const yankInstanceInfo = struct('YankInstanceInfo', {
-  type: oneOf('YankInstanceType', ['chardev', 'netdev']),
-  id: str,
-});
+const yankInstanceInfo = union('YankInstance', 'type', {}, { chardev: { id: str }, netdev: { id: str } });
 
 export const chardevCommands: readonly Command[] = [
   rawCommand({
@@ -112,9 +109,7 @@ export const chardevCommands: readonly Command[] = [
     returns: nothing,
     oob: true,
     schema: (builder) =>
-      builder.members('yank-arg', [
-        { name: 'instances', type: builder.list(builder.table('YankInstance', yankInstance)) },
-      ]),
+      builder.members('yank-arg', [{ name: 'instances', type: addShape(builder, list(yankInstanceInfo)) }]),
     run: (args, { monitor }) => {
       const wanted = listArgument(args, 'instances').map((element, index) =>
         readArguments(yankInstance, objectElement(element, `instances[${index}]`)),

@@ -4,24 +4,25 @@ import { commandLineOptions, SchemaBuilder, type SchemaInfo } from '../../config
 import { OptionError } from '../../core/errors.ts';
 import { type Command, command } from '../command.ts';
 import { events } from '../events.ts';
-import { addShape, any, bool, list, oneOf, optional, str, struct } from '../shape.ts';
+import { addShape, any, bool, list, oneOf, optional, str, struct, union } from '../shape.ts';
 
-/** The members behind `meta-type` depend on it; each entry has those of one kind. */
-const schemaInfo = struct('SchemaInfo', {
-  name: str,
-  'meta-type': oneOf('SchemaMetaType', ['builtin', 'enum', 'array', 'object', 'command', 'event']),
-  'json-type': optional(str),
-  members: optional(
-    list(struct('SchemaInfoMember', { name: str, type: optional(str), default: optional(any) })),
-  ),
-  values: optional(list(str)),
-  'element-type': optional(str),
-  tag: optional(str),
-  variants: optional(list(struct('SchemaInfoObjectVariant', { case: str, type: str }))),
-  'arg-type': optional(str),
-  'ret-type': optional(str),
-  'allow-oob': optional(bool),
-});
+const schemaInfo = union(
+  'SchemaInfo',
+  'meta-type',
+  { name: str },
+  {
+    builtin: { 'json-type': str },
+    enum: { members: list(struct('SchemaInfoEnumMember', { name: str })), values: list(str) },
+    array: { 'element-type': str },
+    object: {
+      members: list(struct('SchemaInfoObjectMember', { name: str, type: str, default: optional(any) })),
+      tag: optional(str),
+      variants: optional(list(struct('SchemaInfoObjectVariant', { case: str, type: str }))),
+    },
+    command: { 'arg-type': str, 'ret-type': str, 'allow-oob': optional(bool) },
+    event: { 'arg-type': str },
+  },
+);
 const commandLineOptionInfo = struct('CommandLineOptionInfo', {
   option: str,
   parameters: list(

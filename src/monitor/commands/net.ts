@@ -9,7 +9,7 @@ import type { Network } from '../../network/network.ts';
 import type { DriverComplaint } from '../../nic/driver-report.ts';
 import type { RxFilterInfo } from '../../nic/rx-filter.ts';
 import { type Command, command, listArgument, onlyMembers, rawCommand, readArguments } from '../command.ts';
-import { any, bool, int, list, nothing, oneOf, optional, str, struct } from '../shape.ts';
+import { addShape, any, bool, int, list, nothing, oneOf, optional, str, struct } from '../shape.ts';
 
 const filterMode = oneOf('RxState', ['normal', 'none', 'all']);
 const rxFilterInfo = struct('RxFilterInfo', {
@@ -117,7 +117,11 @@ export const netCommands: readonly Command[] = [
     name: 'announce-self',
     doc: 'Makes the NICs send who they are (RARP), so that switches learn where they are now.',
     returns: nothing,
-    schema: (builder) => builder.table('AnnounceParameters', announceArguments),
+    schema: (builder) =>
+      builder.members('AnnounceParameters', [
+        ...builder.membersOf('AnnounceParameters', announceNumbers),
+        { name: 'interfaces', type: addShape(builder, list(str)), default: null },
+      ]),
     run: (args, { monitor }) => {
       const { interfaces, ...numbers } = args;
       if (interfaces !== undefined)
@@ -156,10 +160,6 @@ const announceNumbers = {
   rounds: { kind: 'uint', bits: 32, required: true, doc: 'How many announcements, 1 to 1000.' },
   step: milliseconds('By how many milliseconds each wait is longer than the one before.'),
   id: { kind: 'string', doc: 'A name for this series: a new one of that name takes its place.' },
-} as const;
-const announceArguments = {
-  ...announceNumbers,
-  interfaces: { kind: 'list', defaultText: 'all NICs', doc: 'The ids of the NICs that announce.' },
 } as const;
 
 function readText(name: string, value: unknown): void {

@@ -11,7 +11,7 @@ import {
   rawCommand,
   readArguments,
 } from '../command.ts';
-import { int, list, number, oneOf, optional, str, struct, type ValueOfShape } from '../shape.ts';
+import { addShape, int, list, number, oneOf, optional, str, struct, type ValueOfShape } from '../shape.ts';
 
 const TARGETS = ['nic', 'queue', 'netdev', 'hub-port', 'filter', 'object', 'chardev', 'pool'] as const;
 const PROVIDER = 'netemu';
@@ -22,7 +22,6 @@ const filterOptions = {
 const requestOptions = {
   provider: { kind: 'enum', values: [PROVIDER], required: true, doc: 'Who counts.' },
 } as const;
-const names = { kind: 'list', defaultText: 'all', doc: 'The names of the counters wanted.' } as const;
 
 const provider = oneOf('StatsProvider', [PROVIDER]);
 const statsResult = struct('StatsResult', {
@@ -54,7 +53,12 @@ export const statsCommands: readonly Command[] = [
         { name: 'target', type: builder.enumeration('StatsTarget', TARGETS) },
         {
           name: 'providers',
-          type: builder.list(builder.table('StatsRequest', { ...requestOptions, names })),
+          type: builder.list(
+            builder.members('StatsRequest', [
+              ...builder.membersOf('StatsRequest', requestOptions),
+              { name: 'names', type: addShape(builder, list(str)), default: null },
+            ]),
+          ),
           default: null,
         },
       ]),
