@@ -48,7 +48,9 @@ export class BackendLab {
   readonly table: BackendTable;
   readonly folder = mkdtempSync(join(tmpdir(), 'netemu-backends-'));
   readonly events: Told[] = [];
+  /** What an operator is warned of, and what is told as news. */
   readonly logged: string[] = [];
+  readonly told: string[] = [];
   readonly passedFds = new Map<string, Handle>();
   readonly #descriptors: string;
   readonly #backends: Backend[] = [];
@@ -66,7 +68,14 @@ export class BackendLab {
       ...this.link,
       hostIo: this.hostIo,
       random: options.random ?? seededRandom(1),
-      log: { ...silentLogger, warn: log, error: log },
+      log: {
+        ...silentLogger,
+        warn: log,
+        error: log,
+        info: (_details: object, message: string): void => {
+          this.told.push(message);
+        },
+      },
       emit: (name, data) => this.events.push({ name, data }),
       takeFd: (name) => {
         const handle = this.passedFds.get(name);

@@ -313,6 +313,20 @@ describe('native host I/O', () => {
       expect(openDescriptors()).toBe(before);
     });
 
+    it('can be asked by ioctl, with an argument of the size that the request says', () => {
+      const [one, two] = host.socketPair();
+      host.sendBytes(one, text('seven'), 0, 5);
+      const FIONREAD = 0x541b;
+      const count = new Uint8Array(4);
+      expect(host.control(two, FIONREAD, count)).toBe(0);
+      expect([...count]).toEqual([5, 0, 0, 0]);
+      // TUNGETIFF, an _IOR of 4 bytes here.
+      expect(host.control(two, 0x800454d2, new Uint8Array(3))).toBe(-22);
+      expect(host.control(two, 0x800454d2)).toBe(-22);
+      expect(host.control(two, 0x800454d2, new Uint8Array(4))).toBe(-25);
+      expect(host.control(99, FIONREAD, count)).toBe(-9);
+    });
+
     it('of other origin can be adopted, and are then closed with their handle', () => {
       const fd = openSync('/dev/zero', 'r+');
       const handle = host.adopt(fd);
