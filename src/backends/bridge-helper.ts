@@ -4,6 +4,7 @@
  */
 
 import { OptionError } from '../core/errors.ts';
+import { errnoOf, errnoText } from '../host-io/errno.ts';
 import { FAILED, type Handle, type HostIo, HUNG_UP, READABLE } from '../host-io/host-io.ts';
 import type { Services } from './services.ts';
 
@@ -44,7 +45,9 @@ async function start(helper: string, bridge: string, fd: number, services: Servi
     const names = helper.includes('--br=') ? '' : ` --br=${bridge}`;
     return await services.run('/bin/sh', ['-c', `${helper} --use-vnet --fd=3${names}`], fd);
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    throw new OptionError(`bridge helper failed: ${reason}`, { option: 'helper' });
+    const code = (error as { code?: string }).code ?? 'EIO';
+    throw new OptionError(`bridge helper failed: could not run ${helper}: ${errnoText(errnoOf(code))}`, {
+      option: 'helper',
+    });
   }
 }

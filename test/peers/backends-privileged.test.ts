@@ -1,11 +1,13 @@
 /** The suite over pairs for what needs privileges: taps on a bridge of a namespace, and raw IP. */
 
 import { execFileSync } from 'node:child_process';
-import { chmodSync, rmSync, writeFileSync } from 'node:fs';
-import { afterAll, beforeAll } from 'vitest';
-import type { BackendLab } from '../backends/lab.ts';
+import { chmodSync, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { thousandCycles } from '../backends/cycles.ts';
+import { BackendLab } from '../backends/lab.ts';
 import { pairSuite } from '../backends/pair-suite.ts';
 import type { Pair } from '../backends/pairs.ts';
+import { guestProgram } from './lib/guest-program.ts';
 
 const NAMESPACE = `netemu-t${process.pid}`;
 const ip = (...words: string[]) => execFileSync('ip', words, { stdio: ['ignore', 'pipe', 'inherit'] });
@@ -72,3 +74,51 @@ pairSuite(raw('l2tpv3, raw IPv4', { counter: true }, '127.0.0.1', 60_000));
 pairSuite(
   raw('l2tpv3, raw IPv6, cookies', { ipv6: true, txcookie: 5, rxcookie: 5, pincounter: true }, '::1', 60_000),
 );
+
+describe('1,000 times made and taken away', () => {
+  // The interface stays: to make and remove one takes the kernel some 50 ms (which the suites above do 50 times each).
+  const name = `netemu${process.pid}`;
+  const persistent = (...flags: string[]): void => {
+    ip('tuntap', 'add', name, 'mode', 'tap', ...flags);
+  };
+
+  afterEach(() => {
+    ip('link', 'del', name);
+  });
+
+  it('tap of two queues: no descriptor and no memory is left', async () => {
+    persistent('multi_queue', 'vnet_hdr');
+    const lab = new BackendLab();
+    const options = { ifname: name, queues: 2, script: 'no', downscript: 'no' };
+    await thousandCycles(lab, async () => [await lab.open('tap', options)]);
+    await lab.end();
+  });
+
+  it('bridge: no descriptor, no memory and no process is left', async () => {
+    persistent('vnet_hdr');
+    const helper = `/tmp/${NAMESPACE}-helper`;
+    writeFileSync(helper, await guestProgram('tap-helper'));
+    chmodSync(helper, 0o755);
+    const lab = new BackendLab();
+    try {
+      await thousandCycles(lab, async () => [
+        await lab.open('bridge', { helper: `TAP_HELPER_NAME=${name} exec ${helper}` }),
+      ]);
+    } finally {
+      rmSync(helper);
+    }
+    await lab.end();
+    const children = readFileSync(`/proc/self/task/${process.pid}/children`, 'utf8').trim().split(' ');
+    const named = children.map((pid) =>
+      existsSync(`/proc/${pid}/comm`) ? readFileSync(`/proc/${pid}/comm`, 'utf8') : '',
+    );
+    expect(named.filter((comm) => /helper|sh/.test(comm))).toEqual([]);
+  });
+});
+
+it('l2tpv3, raw IP, 1,000 times made and taken away: no descriptor and no memory is left', async () => {
+  const lab = new BackendLab();
+  const addresses = { src: '127.0.0.1', dst: '127.0.0.1' };
+  await thousandCycles(lab, async () => [await lab.open('l2tpv3', { ...addresses, txsession: 1 })]);
+  await lab.end();
+});
