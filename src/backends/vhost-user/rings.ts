@@ -88,7 +88,9 @@ function packedPosition(queue: VirtQueue, memory: GuestMemory): QueuePosition | 
   let place = -1;
   for (let i = 0; i < size && place < 0; i++) {
     const before = (i + size - 1) % size;
-    if (isOpen(i) ? !isOpen(before) || availOf(i) !== availOf(before) : false) place = i;
+    // From the last descriptor to the first one the lap changes by itself.
+    const isNextLap = (availOf(i) !== availOf(before)) === i > 0;
+    if (isOpen(i) && (!isOpen(before) || isNextLap)) place = i;
   }
   if (place < 0 && isOpen(0)) place = 0;
   let wrap: boolean;
