@@ -201,8 +201,6 @@ describe('Open vSwitch with DPDK', () => {
         ).toEqual(frames.map(numberOf));
       }
     }
-    expect(await ovs.count('vh0', 'rx_packets')).toBeGreaterThanOrEqual(64 * queues);
-    expect(await ovs.count('vh1', 'rx_packets')).toBeGreaterThanOrEqual(64 * queues);
   });
 });
 
@@ -237,7 +235,12 @@ describe('netemu', () => {
     const web = await startWebServer(8 * MiB);
     closing.push(() => web.close());
     const path = join(folder, 'vm.sock');
-    const back = netemu('--netdev', 'user,id=n0', '--device', `virtio-net,netdev=n0,vhost-user=${path}`);
+    const back = netemu(
+      '--netdev',
+      'user,id=n0',
+      '--device',
+      `virtio-net,netdev=n0,vhost-user=${path},server=on`,
+    );
     await back.until(/served by vhost-user/);
     const front = netemu(
       ...FRONT(path),
@@ -252,7 +255,12 @@ describe('netemu', () => {
     closing.push(() => web.close());
     const path = join(folder, 'vm.sock');
     const nic = join(folder, 'nic.sock');
-    const back = netemu('--netdev', 'user,id=n0', '--device', `virtio-net,netdev=n0,vhost-user=${path}`);
+    const back = netemu(
+      '--netdev',
+      'user,id=n0',
+      '--device',
+      `virtio-net,netdev=n0,vhost-user=${path},server=on`,
+    );
     await back.until(/served by vhost-user/);
     const [chardev, socket, netdevFlag, netdev] = FRONT(path) as [string, string, string, string];
     const front = netemu(

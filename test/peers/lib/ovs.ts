@@ -12,7 +12,7 @@ import { ensureForky, forkyCommand } from './forky.ts';
 
 const VSWITCHD = '/usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk';
 const SCHEMA = '/usr/share/openvswitch/vswitch.ovsschema';
-const DPDK_OPTIONS = '--no-huge -m 256 --no-pci --in-memory --no-telemetry';
+const DPDK_OPTIONS = '--no-huge -m 512 --no-pci --in-memory --no-telemetry';
 const POLL_MS = 20;
 
 /** Installs what an OpenVSwitch needs. */
@@ -59,7 +59,7 @@ export class OpenVSwitch {
     await this.vsctl(
       ...['--no-wait', 'set', 'Open_vSwitch', '.', 'other_config:dpdk-init=true'],
       ...[`other_config:dpdk-extra=${DPDK_OPTIONS}`, 'other_config:pmd-cpu-mask=0x2'],
-      ...['other_config:dpdk-lcore-mask=0x1'],
+      ...['other_config:dpdk-lcore-mask=0x1', 'other_config:per-port-memory=true'],
     );
     this.#spawn(VSWITCHD, [`unix:${socket}`]);
     await this.vsctl('add-br', 'br0', '--', 'set', 'bridge', 'br0', 'datapath_type=netdev');
@@ -105,11 +105,6 @@ export class OpenVSwitch {
   async addServerPort(name: string): Promise<string> {
     await this.vsctl('add-port', 'br0', name, '--', 'set', 'Interface', name, 'type=dpdkvhostuser');
     return join(this.folder, name);
-  }
-
-  /** One of an interface's counters, such as rx_packets. */
-  async count(port: string, counter: string): Promise<number> {
-    return Number(await this.vsctl('get', 'Interface', port, `statistics:${counter}`));
   }
 
   async stop(): Promise<void> {
