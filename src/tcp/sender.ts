@@ -10,7 +10,8 @@
  * (Rewriting in place when nobody else holds the frame saves the copy only for whole-frame retransmissions; selective ones, the usual kind
  * after a loss inside a 64 KiB frame, need it anyway, and losses are rare on a virtual link. One rule for both is simpler to trust.)
  *
- * Loss: RFC 6675 with SACK; NewReno (RFC 6582) without; after a timeout (RFC 6298) everything not selectively acknowledged is
+ * Loss: RFC 6675 with SACK; NewReno (RFC 6582) without. A retransmission is lost too when what was first sent after it arrives and it is still
+ * missing (RFC 8985's thought, told by sequence numbers: holes go first, so new data marks the end of a round). After a timeout (RFC 6298) everything not selectively acknowledged is
  * sent again in slow start. A closed window is probed (RFC 9293 section 3.8.6.1) with an empty segment before the window, which
  * every TCP answers with its window.
  */
@@ -72,6 +73,8 @@ export class Sender {
   /** SND.NXT when recovery began; retransmitted up to here. */
   #recoveryEnd = 0;
   #resent = 0;
+  /** SND.NXT at the latest retransmission: what lies above was sent after every one of them. */
+  #resentBefore = 0;
   #duplicates = 0;
   #limited = false;
   #lastSentUs = 0;
@@ -296,6 +299,13 @@ export class Sender {
     const told = this.#readBlocks(segment);
     this.#probes = 0;
     if (newly > 0) this.#advance(ack, newly);
+    if (told && this.#recovery === RECOVERY_FAST && this.#lostAgain()) {
+      this.#resent = this.una;
+      // RFC 5681 section 4.3: the loss of a retransmission is a second sign of congestion.
+      this.congestion.lost(this.#pipe());
+      this.#c.stack.stats.txLostRetransmissions++;
+      this.#resendFirst();
+    }
     const window = segment.window << this.scale;
     const flight = this.flightBytes;
     if (newly === 0 && flight > 0 && segment.length === 0 && (told || window === this.window)) {
@@ -378,6 +388,14 @@ export class Sender {
     }
     if (this.flightBytes > 0) this.#armRetransmit();
     c.wantWork();
+  }
+
+  /** Whether holes remain whose retransmission was overtaken by new data, by as much as makes any other segment count as lost. */
+  #lostAgain(): boolean {
+    if (this.#board.empty || ((this.#resentBefore - this.una) | 0) <= 0) return false;
+    if (((this.#resent - this.una) | 0) <= 0) return false;
+    const beyond = this.#board.bytesWithin(this.#resentBefore, this.next);
+    return beyond > (DUPLICATES - 1) * this.segmentBytes;
   }
 
   #duplicate(): void {
@@ -467,6 +485,7 @@ export class Sender {
     c.stack.stats.txRetransmittedSegments++;
     const sent = bytes + (fin ? 1 : 0);
     this.#resent = (from + sent) | 0;
+    this.#resentBefore = this.next;
     this.#lastSentUs = c.stack.nowUs;
     c.emit(frame, c.stack.payloadPlace(frame), bytes, from, TCP_ACK_FLAG | TCP_PSH | (fin ? TCP_FIN : 0));
     return sent;

@@ -81,6 +81,8 @@ export class TcpStats {
   txChallengeAcks = 0;
   txRetransmittedSegments = 0;
   txFastRecoveries = 0;
+  /** Retransmissions found lost in their turn before the timer did. */
+  txLostRetransmissions = 0;
   txTimeouts = 0;
   txWindowProbes = 0;
   txKeepAlives = 0;

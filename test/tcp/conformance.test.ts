@@ -2,7 +2,7 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import { ACCEPT_ALL } from '../../src/core/port.ts';
 import { pattern } from './lib/pair.ts';
-import { ACK, FIN, Peer, type PeerOptions, PSH, RST, SYN } from './lib/peer.ts';
+import { ACK, FIN, Peer, type PeerOptions, PSH, RST, type Seg, SYN } from './lib/peer.ts';
 
 let p: Peer;
 const peer = (options: PeerOptions = {}): Peer => (p = new Peer(options));
@@ -382,6 +382,20 @@ describe('sending', () => {
     });
     p.send({ seq: 1, ack: 14_601 });
     expect(p.connection.sender.flightBytes).toBeLessThanOrEqual(20_000 - 14_600);
+  });
+  it('a lost retransmission is found when data sent after it arrives, long before the timeout', () => {
+    open({ sack: true }, 40_000);
+    p.take();
+    for (const right of [2921, 4381, 5841]) p.send({ seq: 1, ack: 1, sacks: [[1461, right]] });
+    // The hole was filled again, and that is lost too. What arrives now was sent before it: no news.
+    expect(rel(p.send({ seq: 1, ack: 1, sacks: [[1461, 14_601]] })).filter((s) => s.seq === 1)).toEqual([]);
+    const later: Seg[] = [];
+    for (let right = 14_601 + 1460; right <= 14_601 + 4 * 1460; right += 1460)
+      later.push(...p.send({ seq: 1, ack: 1, sacks: [[1461, right]] }));
+    expect(rel(later).filter((s) => s.seq === 1)).toMatchObject([{ length: 1460 }]);
+    expect([p.stack.stats.txLostRetransmissions, p.stack.stats.txTimeouts]).toEqual([1, 0]);
+    p.send({ seq: 1, ack: p.connection.sender.next - p.iss });
+    p.send({ seq: 1, ack: 40_001 });
   });
   it('a lost retransmission is found by the timeout', () => {
     open({ sack: true });

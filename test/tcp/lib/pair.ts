@@ -10,6 +10,8 @@ import { TcpStack } from '../../../src/tcp/stack.ts';
 export interface LinkOptions {
   seed?: number;
   delayNs?: number;
+  /** Bits a second in each direction, behind a queue of as many bytes as netem's 1000 full frames; absent: no limit. */
+  rateBps?: number;
   jitterNs?: number;
   loss?: number;
   duplicate?: number;
@@ -144,6 +146,10 @@ export class Pair {
   filter: ((frame: number, toB: boolean) => boolean) | null = null;
   accept: (c: Connection) => TcpUser | null = () => null;
   inFlight = 0;
+  /** When the transfer was over, kept by the test. */
+  doneNs = 0;
+  /** When each direction's wire is free. */
+  readonly #freeNs = [0, 0];
 
   constructor(options: LinkOptions = {}) {
     this.options = options;
@@ -200,6 +206,12 @@ export class Pair {
 
   #later(frame: number, toB: boolean): void {
     const jitter = this.options.jitterNs ? this.random() % this.options.jitterNs : 0;
+    const waitNs = this.#queueNs(frame, toB);
+    if (waitNs < 0) {
+      this.lost++;
+      this.pool.release(frame);
+      return;
+    }
     this.inFlight++;
     this.loop
       .timer(() => {
@@ -208,7 +220,19 @@ export class Pair {
         inputFrame(stack, this.pool, frame);
         stack.flush();
       })
-      .armIn((this.options.delayNs ?? 100_000) + jitter);
+      .armIn((this.options.delayNs ?? 100_000) + jitter + waitNs);
+  }
+
+  /** How long a frame waits for those before it and its own bits; -1: the queue is full. */
+  #queueNs(frame: number, toB: boolean): number {
+    const { rateBps } = this.options;
+    if (rateBps === undefined) return 0;
+    const nowNs = this.clock.nowNs();
+    const side = toB ? 0 : 1;
+    const startNs = Math.max(nowNs, this.#freeNs[side]!);
+    if (((startNs - nowNs) * rateBps) / 8e9 > 1000 * 1514) return -1;
+    this.#freeNs[side] = startNs + (this.pool.table[frame + TOTAL]! * 8e9) / rateBps;
+    return this.#freeNs[side]! - nowNs;
   }
 
   connect(user: TcpUser, port = 80, version: 4 | 6 = 4): Connection {
