@@ -838,6 +838,15 @@ static napi_value f_control(napi_env env, napi_callback_info info) {
   return number(env, ne_control(c, handle, request, bytes));
 }
 
+static napi_value f_address_of(napi_env env, napi_callback_info info) {
+  ARGUMENTS(1);
+  uint8_t *bytes;
+  size_t length;
+  (void)c;
+  NEED(get_bytes(env, a[0], &bytes, &length));
+  return number(env, (double)(uintptr_t)bytes);
+}
+
 static napi_value f_socket_pair(napi_env env, napi_callback_info info) {
   ARGUMENTS(1);
   void *place = NULL;
@@ -993,6 +1002,7 @@ static const struct {
     {"writeFrames", f_write_frames},
     {"adopt", f_adopt},
     {"control", f_control},
+    {"addressOf", f_address_of},
     {"socketPair", f_socket_pair},
     {"sendWithFds", f_send_with_fds},
     {"receiveWithFds", f_receive_with_fds},

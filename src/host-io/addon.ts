@@ -64,6 +64,7 @@ export interface BoundAddon {
   fdOf(handle: number): number;
   /** `argument` has at least the bytes that the request's number says. */
   control(handle: number, request: number, argument: Uint8Array | undefined): number;
+  addressOf(bytes: Uint8Array): number;
   receiveStream(
     handle: number,
     frames: Int32Array,

@@ -217,6 +217,8 @@ export interface HostIo {
    * filled in. Returns what the call returned, or a negative errno.
    */
   control?(handle: Handle, request: number, argument?: Uint8Array): number;
+  /** Where mapped memory lies in this process, for devices that are told by address; absent where there is no such thing. */
+  addressOf?(memory: Uint8Array): number;
   socketPair(): [Handle, Handle];
   /**
    * Like sendBytes and receiveBytes with descriptors beside the bytes (SCM_RIGHTS). Received ones arrive as new handles; those beyond `maxFds`

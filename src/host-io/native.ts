@@ -468,6 +468,10 @@ export class NativeHostIo implements HostIo {
     return this.#addon.control(handle, request, argument);
   }
 
+  addressOf(memory: Uint8Array): number {
+    return this.#check(this.#addon.addressOf(memory), 'addressOf', 'memory');
+  }
+
   socketPair(): [Handle, Handle] {
     this.#check(this.#addon.socketPair(this.#pair), 'socketpair', 'socket pair');
     return [this.#pair[0]!, this.#pair[1]!];
