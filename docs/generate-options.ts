@@ -5,13 +5,15 @@ import { type Difference, qmpReferencePage, type SchemaDifference } from '../src
 
 writeFileSync(new URL('options.md', import.meta.url), referencePage());
 
-const fixtures = new URL('../fixtures/qmp/', import.meta.url);
-const differences = readdirSync(fixtures)
-  .sort()
-  .flatMap(
-    (file) => (JSON.parse(readFileSync(new URL(file, fixtures), 'utf8')) as { steps: Difference[] }).steps,
-  )
-  .filter(({ qemu }) => qemu !== undefined);
+const differences = ['qmp', 'qmp-process'].flatMap((name) => {
+  const folder = new URL(`../fixtures/${name}/`, import.meta.url);
+  return readdirSync(folder)
+    .sort()
+    .flatMap(
+      (file) => (JSON.parse(readFileSync(new URL(file, folder), 'utf8')) as { steps: Difference[] }).steps,
+    )
+    .filter(({ qemu }) => qemu !== undefined);
+});
 const schema = JSON.parse(
   readFileSync(new URL('../fixtures/qmp-schema/differences.json', import.meta.url), 'utf8'),
 ) as { differences: SchemaDifference[] };

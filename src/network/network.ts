@@ -314,9 +314,24 @@ export class Network {
     if (hub?.ports.length === 0) this.hubs.delete(hub.id);
   }
 
-  /** Checks properties and makes a NIC on the machine that `host` stands for, as `device_add` does. Throws like `makeDevice`. */
+  /**
+   * Checks properties and makes a NIC on the machine that `host` stands for, as `device_add` does. Throws like `makeDevice`, and
+   * UnsupportedError for `vfio-user` and `vhost-user`: whoever gives a host drives the NIC, and the servers make hosts of their own.
+   */
   addDevice({ host, ...input }: DeviceInput & { readonly host: DeviceHost }): Device {
-    return this.makeDevice(readDevice(input), host);
+    const config = readDevice(input);
+    const served =
+      config.vfioUser !== undefined
+        ? 'vfio-user'
+        : config.model === 'virtio-net' && config.vhostUser !== undefined
+          ? 'vhost-user'
+          : undefined;
+    if (served !== undefined) {
+      throw new UnsupportedError(
+        `addDevice: '${served}' is served by ${served === 'vfio-user' ? 'VfioUserServer' : 'VhostUserBackend'}, not by the host given here`,
+      );
+    }
+    return this.makeDevice(config, host);
   }
 
   /** Makes a NIC from a checked config and plugs it into the netdev it names. Throws OptionError or UnsupportedError. */

@@ -199,7 +199,7 @@ describe('monitor commands', () => {
       desc: 'Invalid virtqueue number 99',
     });
     expect(await client.fail('x-query-virtio-status', { path: '/zz' })).toMatchObject({
-      desc: 'Path /zz is not a VirtIODevice',
+      desc: 'Path /zz is not a realized VirtIODevice',
     });
     expect(await client.run('human-monitor-command', { 'command-line': 'info virtio' })).toBe(
       `${path} [virtio-net]\r\n`,

@@ -21,6 +21,8 @@ import { Qmp } from './lib/qmp.ts';
 import { Schema, type SchemaEntry, schemaDifferences } from './lib/qmp-schema.ts';
 
 const FIXTURES = new URL('../../fixtures/qmp/', import.meta.url);
+/** Of commands that need the host. */
+const PROCESS_FIXTURES = new URL('../../fixtures/qmp-process/', import.meta.url);
 
 let folder: string;
 
@@ -82,18 +84,35 @@ describe('QEMU 11.1 answers as fixtures/qmp say', () => {
     readonly why?: string;
   }
 
-  for (const file of readdirSync(FIXTURES).sort()) {
-    it(file, async () => {
-      const { steps } = JSON.parse(readFileSync(new URL(file, FIXTURES), 'utf8')) as { steps: Step[] };
-      const { child, qmp } = startQemu('-name', 'test');
-      try {
-        const client = await qmp;
-        for (const { send, reply, qemu, why } of steps) {
-          expect(await client.ask(send), JSON.stringify(send)).toEqual(qemu ?? reply);
-          expect(why === undefined).toBe(qemu === undefined);
+  const conversation = async (folder: URL, file: string, qmp: Qmp, whose: 'netemu' | 'qemu') => {
+    const { steps } = JSON.parse(readFileSync(new URL(file, folder), 'utf8')) as { steps: Step[] };
+    for (const { send, reply, qemu, why } of steps) {
+      const wanted = whose === 'qemu' ? (qemu ?? reply) : reply;
+      expect(await qmp.ask(send), JSON.stringify(send)).toEqual(wanted);
+      expect(why === undefined).toBe(qemu === undefined);
+    }
+  };
+
+  for (const folder of [FIXTURES, PROCESS_FIXTURES]) {
+    for (const file of readdirSync(folder).sort()) {
+      it(file, async () => {
+        const { child, qmp } = startQemu('-name', 'test');
+        try {
+          await conversation(folder, file, await qmp, 'qemu');
+        } finally {
+          child.kill('SIGKILL');
         }
+      });
+    }
+  }
+
+  for (const file of readdirSync(PROCESS_FIXTURES).sort()) {
+    it(`${file}, and netemu in a process of its own`, async () => {
+      const { netemu, qmp } = await startNetemu('fixtures');
+      try {
+        await conversation(PROCESS_FIXTURES, file, qmp, 'netemu');
       } finally {
-        child.kill('SIGKILL');
+        await netemu.stop();
       }
     });
   }

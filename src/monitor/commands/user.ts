@@ -1,6 +1,7 @@
 /** What can be seen and changed of user networks while they run: flows and forwards. QEMU has these at the prompt only. */
 
 import { UserBackend } from '../../backends/user/index.ts';
+import type { IpAddress } from '../../config/address.ts';
 import { findHostForward, parseHostForward } from '../../config/netdevs/user-forward.ts';
 import { OptionError } from '../../core/errors.ts';
 import type { Netdev, Network } from '../../network/network.ts';
@@ -70,6 +71,7 @@ export const userCommands: readonly Command[] = [
     args: { netdev, rule: rule('The host end of the rule, such as tcp:127.0.0.1:2222.') },
     run: (args, { monitor }) => {
       const { backend, config } = userNetwork(monitor.network, args.netdev);
+      checkHostEnd(args.rule, config.hostfwdAddress);
       const found = backend.forwards.remove(
         (forward) => findHostForward(args.rule, [forward], config.hostfwdAddress) !== undefined,
       );
@@ -91,6 +93,15 @@ export const userCommands: readonly Command[] = [
     },
   }),
 ];
+
+/** Throws when a text is no host end of a rule at all. */
+function checkHostEnd(rule: string, defaultHost: IpAddress): void {
+  try {
+    findHostForward(rule, [], defaultHost);
+  } catch {
+    throw new OptionError('invalid format', { option: 'rule' });
+  }
+}
 
 /** Netdevs of type user. */
 export function userNetworks(network: Network): Netdev[] {

@@ -60,7 +60,7 @@ export const virtioCommands: readonly Command[] = [
     returns: virtioStatus,
     args: { path },
     run: (args, { monitor }) => {
-      const { device, nic } = find(monitor.network, args.path);
+      const { device, nic } = find(monitor.network, args.path, 'realized VirtIODevice');
       return {
         name: 'virtio-net',
         'bus-name': 'virtio-bus',
@@ -121,9 +121,9 @@ export function virtioDevices(network: Network): VirtioDevice[] {
   );
 }
 
-function find(network: Network, wanted: string): VirtioDevice {
+function find(network: Network, wanted: string, what = 'VirtIODevice'): VirtioDevice {
   const found = virtioDevices(network).find((one) => one.path === wanted);
-  if (found === undefined) throw new OptionError(`Path ${wanted} is not a VirtIODevice`, { option: 'path' });
+  if (found === undefined) throw new OptionError(`Path ${wanted} is not a ${what}`, { option: 'path' });
   return found;
 }
 

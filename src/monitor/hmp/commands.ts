@@ -16,8 +16,8 @@ export interface HmpCommand {
   /** Its arguments, as help shows them. */
   readonly usage: string;
   readonly help: string;
-  /** How many words it takes: `rest` is one argument with everything in it. */
-  readonly words: readonly [number, number] | 'rest';
+  /** How many words it takes: `rest` is one argument with everything in it, `options` the same and may be empty. */
+  readonly words: readonly [number, number] | 'rest' | 'options';
   /** What may be typed as the last word. */
   readonly complete?: (caller: Caller, words: readonly string[]) => readonly string[];
   /** Returns what to print. Throws UsageError for words that mean nothing. */
@@ -28,7 +28,15 @@ export interface HmpCommand {
 }
 
 /** Arguments that do not fit; the sentence is printed with a pointer to help. */
-export class UsageError extends Error {}
+export class UsageError extends Error {
+  /** What to look up instead of the command. */
+  readonly topic: string | undefined;
+
+  constructor(message: string, topic?: string) {
+    super(message);
+    this.topic = topic;
+  }
+}
 
 const ids = (caller: Caller, ...kinds: readonly ('nic' | 'netdev' | 'object' | 'chardev')[]): string[] => {
   const { devices, netdevs, objects, chardevs } = caller.monitor.network;
@@ -57,20 +65,25 @@ export const hmpCommands: readonly HmpCommand[] = [
     names: ['help', '?'],
     usage: '[cmd]',
     help: 'show the help',
-    words: [0, 1],
-    complete: () => hmpCommands.flatMap(({ names }) => names),
-    run: (_caller, [name]) => helpText(name),
+    words: [0, 2],
+    complete: (_caller, [name, topic]) => {
+      if (topic === undefined) return hmpCommands.flatMap(({ names }) => names);
+      return name === 'info' ? Object.keys(infoTopics) : [];
+    },
+    run: (_caller, [name, topic]) => helpText(name, topic),
   },
   {
     names: ['info'],
     usage: '[topic]',
     help: 'show what is going on',
-    words: [0, 1],
-    complete: () => Object.keys(infoTopics),
-    run: (caller, [topic]) => {
+    words: [0, 2],
+    complete: (_caller, words) => (words.length < 2 ? Object.keys(infoTopics) : []),
+    run: (caller, [topic, more]) => {
       if (topic === undefined) return listTopics();
       const found = Object.hasOwn(infoTopics, topic) ? infoTopics[topic] : undefined;
       if (found === undefined) return `unknown command: 'info ${topic}'\n`;
+      if (more !== undefined)
+        throw new UsageError(`${topic}: extraneous characters at the end of line`, `info ${topic}`);
       return found.show(caller.monitor);
     },
   },
@@ -78,7 +91,7 @@ export const hmpCommands: readonly HmpCommand[] = [
     names: ['set_link'],
     usage: 'name on|off',
     help: 'change the link status of a network adapter',
-    words: [0, 2],
+    words: [1, 2],
     complete: (caller, words) => (words.length < 2 ? ids(caller, 'nic', 'netdev') : ['on', 'off']),
     run: async (caller, [name, state]) => {
       if (state !== 'on' && state !== 'off') throw new UsageError("Expected 'on' or 'off'");
@@ -90,7 +103,7 @@ export const hmpCommands: readonly HmpCommand[] = [
     names: ['netdev_add'],
     usage: 'TYPE,id=ID[,prop=value][,...]',
     help: 'add a host network device',
-    words: 'rest',
+    words: 'options',
     run: async ({ monitor }, [text]) => {
       await monitor.network.openNetdev(parseNetdev(text!));
       return undefined;
@@ -108,7 +121,7 @@ export const hmpCommands: readonly HmpCommand[] = [
     names: ['device_add'],
     usage: 'driver[,prop=value][,...]',
     help: 'add a NIC',
-    words: 'rest',
+    words: 'options',
     run: async ({ monitor }, [text]) => {
       await monitor.addDevice(parseDevice(text!));
       return undefined;
@@ -218,7 +231,8 @@ export const hmpCommands: readonly HmpCommand[] = [
     help: 'list what is at a place of the object tree',
     words: [0, 1],
     run: async (caller, [path]) => {
-      const listed = await qmp(caller, 'qom-list', { path: path ?? '/' });
+      if (path === undefined) return '/\n';
+      const listed = await qmp(caller, 'qom-list', { path });
       return (listed as { name: string; type: string }[])
         .map(({ name, type }) => `${name} (${type})\n`)
         .join('');
@@ -286,18 +300,22 @@ export function hmpCommand(name: string): HmpCommand | undefined {
 }
 
 function line({ names, usage, help }: HmpCommand): string {
-  return `${names.join('|')} ${usage}${usage === '' ? '' : ' '}-- ${help}\n`;
+  return `${names.join('|')} ${usage} -- ${help}\n`;
 }
 
-function helpText(name: string | undefined): string {
+function helpText(name: string | undefined, topic: string | undefined): string {
   if (name === undefined) return hmpCommands.map(line).join('');
-  if (name === 'info') return listTopics();
+  if (name === 'info' && topic !== undefined && !Object.hasOwn(infoTopics, topic))
+    return `unknown command: 'info ${topic}'\n`;
+  if (name === 'info') return listTopics(topic);
   const found = hmpCommand(name);
   return found === undefined ? `unknown command: '${name}'\n` : line(found);
 }
 
-function listTopics(): string {
+/** All topics, or one of them. */
+function listTopics(wanted?: string): string {
   return Object.entries(infoTopics)
-    .map(([topic, { help }]) => `info ${topic} -- ${help}\n`)
+    .filter(([topic]) => wanted === undefined || topic === wanted)
+    .map(([topic, { help }]) => `info ${topic}  -- ${help}\n`)
     .join('');
 }

@@ -3,6 +3,7 @@
 import type { UserBackend } from '../../backends/user/index.ts';
 import { driverNamed } from '../../config/devices/index.ts';
 import { deviceProperties } from '../../config/introspect.ts';
+import { OptionError } from '../../core/errors.ts';
 import { infoNetwork } from '../../network/info.ts';
 import { userNetworks } from '../commands/user.ts';
 import { virtioDevices } from '../commands/virtio.ts';
@@ -41,7 +42,11 @@ export const infoTopics: Readonly<Record<string, Topic>> = {
   usernet: { help: 'show the flows of user networks', show: usernet },
   virtio: {
     help: 'show the virtio devices',
-    show: ({ network }) => lines(virtioDevices(network).map(({ name, path }) => `${path} [${name}]`)),
+    show: ({ network }) => {
+      const found = virtioDevices(network);
+      if (found.length === 0) throw new OptionError('No virtio devices found');
+      return lines(found.map(({ name, path }) => `${path} [${name}]`));
+    },
   },
   version: { help: 'show the version', show: ({ site }) => `netemu ${site.version}\n` },
 };

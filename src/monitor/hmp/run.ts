@@ -14,7 +14,7 @@ export async function runHmp(line: string, caller: Caller): Promise<string> {
   try {
     return (await found.run(caller, argumentsOf(found, text.slice(name.length).trim()))) ?? '';
   } catch (error) {
-    if (error instanceof UsageError) return `${error.message}\n${pointer(found)}`;
+    if (error instanceof UsageError) return `${error.message}\n${pointer(error.topic ?? found.names[0])}`;
     const told = explain(error);
     if (told !== undefined) return `Error: ${told.desc}\n`;
     caller.monitor.network.context.log.error({ err: error }, 'a monitor command failed by a fault of netemu');
@@ -22,19 +22,20 @@ export async function runHmp(line: string, caller: Caller): Promise<string> {
   }
 }
 
-function pointer({ names }: HmpCommand): string {
-  return `Try "help ${names[0]}" for more information\n`;
+function pointer(topic: string): string {
+  return `Try "help ${topic}" for more information\n`;
 }
 
 function argumentsOf({ names, words }: HmpCommand, rest: string): string[] {
-  if (words === 'rest') {
-    if (rest === '') throw new UsageError(`${names[0]}: string expected`);
+  if (words === 'rest' || words === 'options') {
+    if (rest === '' && words === 'rest') throw new UsageError(`${names[0]}: string expected`);
     return [rest];
   }
   const given = splitWords(rest);
   const [least, most] = words;
   if (given.length < least) throw new UsageError(`${names[0]}: string expected`);
-  if (given.length > most) throw new UsageError(`${names[0]}: extraneous characters at the end of line`);
+  if (given.length > most)
+    throw new UsageError(`${names.join('|')}: extraneous characters at the end of line`);
   return given;
 }
 
