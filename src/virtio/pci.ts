@@ -118,6 +118,8 @@ export interface OtherTransport {
   queueInterrupt(index: number): void;
   /** A ring broke the rules: nothing is served until `restart`. */
   ringBroken(): void;
+  /** Who serves the rings next may know no more than how many buffers were used: they are to be the first ones, as far as that holds nobody up. */
+  readonly prefersOrder: boolean;
 }
 
 export abstract class VirtioPci extends PciFunction {
@@ -309,6 +311,10 @@ export abstract class VirtioPci extends PciFunction {
   }
 
   // Another transport: it keeps the rings' registers and notifications itself, and has the front-end's word for the features.
+
+  protected get prefersOrder(): boolean {
+    return this.#other?.prefersOrder ?? false;
+  }
 
   /** From now on `other` drives the device, which is reset; null: nobody does. */
   attachTransport(other: OtherTransport | null): void {

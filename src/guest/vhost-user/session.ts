@@ -6,7 +6,8 @@
  * the pairs in use are those whose receive ring is served. It filters nothing, and neither does the device.
  *
  * A ring stops on GET_VRING_BASE, when it is disabled, and with the session. What a receive ring fetched ahead is given back; what a transmit ring still lends out is used at once, so
- * that the driver loses no buffer, and whoever serves the ring next can take what stands in it as the whole truth.
+ * that the driver loses no buffer, and whoever serves the ring next can take what stands in it as the whole truth. If netemu is killed, that is nearly always true too: the device keeps to the
+ * order of the ring as long as no frame is held for half a ring's length.
  */
 
 import type { Logger } from '../../core/log.ts';
@@ -149,6 +150,7 @@ export class Session {
     device.attachTransport({
       queueInterrupt: (index) => this.#rings[index]?.interrupt(),
       ringBroken: () => this.#ringBroken(),
+      prefersOrder: true,
     });
     this.#offer();
     this.#requests = this.#table();

@@ -219,6 +219,7 @@ export class VirtioNet extends VirtioPci implements Nic {
       mergeable: false,
       hashReport: false,
       inOrder: false,
+      strictOrder: false,
       hostOffloads: 0,
       guestOffloads: 0,
       broken: () => this.needsReset(),
@@ -356,7 +357,8 @@ export class VirtioNet extends VirtioPci implements Nic {
     net.headerBytes = headerBytes(accepted);
     net.mergeable = accepted.has(F_MRG_RXBUF);
     net.hashReport = accepted.has(F_HASH_REPORT);
-    net.inOrder = accepted.has(F_IN_ORDER);
+    net.strictOrder = accepted.has(F_IN_ORDER);
+    net.inOrder = net.strictOrder || this.prefersOrder;
     net.hostOffloads = hostOffloadsOf(accepted);
     this.#modes.vlanFilter = accepted.has(F_CTRL_VLAN);
     this.#setGuestOffloads(new Features(GUEST_OFFLOAD_BITS.filter((bit) => accepted.has(bit))));

@@ -22,6 +22,8 @@ export interface NetContext {
   hashReport: boolean;
   /** Used buffers go back in the order they were made available. */
   inOrder: boolean;
+  /** The driver relies on it (IN_ORDER); else only as long as none waits for too long. */
+  strictOrder: boolean;
   /** ACCEPT_* that the driver may ask of us, and those that it takes. */
   hostOffloads: number;
   guestOffloads: number;

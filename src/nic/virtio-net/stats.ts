@@ -17,6 +17,8 @@ export class VirtioNetStats extends VirtioStats {
   /** A buffer outside RAM. */
   txDropBadAddress = 0;
   txPoolExhausted = 0;
+  /** Times that half a ring waited behind a frame that somebody held, and went back out of order. */
+  txOrderGivenUp = 0;
 
   rxFrames = 0;
   rxBytes = 0;

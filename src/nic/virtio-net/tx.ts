@@ -5,7 +5,8 @@
  *
  * The packet header (section 5.1.6) is copied out of guest memory once and then believed only as far as the frame bears it out. A short frame is copied whole
  * into a slot; of a long one the first PRIVATE_BYTES are copied and the rest is borrowed, and its chain is used when the last holder
- * releases the frame: in any order, or with IN_ORDER in the order of the ring. What the port does not take waits here, at most one batch; all that is behind waits
+ * releases the frame: in any order, or in the order of the ring, which IN_ORDER demands, and a transport
+ * whose rings others may have to continue wants as long as it holds nobody up. What the port does not take waits here, at most one batch; all that is behind waits
  * in the guest's ring, and the driver's kicks are not asked for.
  */
 
@@ -107,6 +108,8 @@ export class Transmitter implements Lender {
   #order = new Int32Array(0);
   #orderHead = 0;
   #orderTail = 0;
+  /** Entries that are done and wait for an older one. */
+  #doneWaiting = 0;
 
   #pushed = 0;
   #epoch = 0;
@@ -162,6 +165,7 @@ export class Transmitter implements Lender {
     this.#epoch = (this.#epoch + 1) & 0x7fff;
     this.#orderHead = 0;
     this.#orderTail = 0;
+    this.#doneWaiting = 0;
     this.#pushed = 0;
     this.#blocked = false;
     this.#retry.cancel();
@@ -241,7 +245,7 @@ export class Transmitter implements Lender {
 
   /** Chains [0, count) of the batch as frames; returns how many chains were consumed. The most common case is handled here: a short plain frame in one part. */
   #buildAll(queue: VirtQueue, count: number): number {
-    const { memory, pool, headerBytes, inOrder, stats } = this.#net;
+    const { memory, pool, headerBytes, inOrder, strictOrder, stats } = this.#net;
     const { first, writeFrom, address, length, id, slots } = this.#chains;
     const t = pool.table;
     const slotMemory = pool.memories[0];
@@ -250,7 +254,8 @@ export class Transmitter implements Lender {
     let place = 0;
     let sentBytes = 0;
     let i = 0;
-    this.#anyEntry = inOrder;
+    // As long as nothing is lent, buffers go back in order without entries.
+    this.#anyEntry = inOrder && (strictOrder || this.#entriesFree < this.#entryId.length);
     for (; i < count; i++) {
       const part = first[i];
       const parts = writeFrom[i] - part;
@@ -542,13 +547,38 @@ export class Transmitter implements Lender {
       return;
     }
     this.#entryDone[entry] = 1;
+    this.#doneWaiting++;
     while (this.#entriesFree < this.#entryId.length) {
       const oldest = this.#order[this.#orderHead];
       if (this.#entryDone[oldest] === 0) break;
       this.#orderHead = this.#orderHead + 1 === this.#order.length ? 0 : this.#orderHead + 1;
       this.#entryFree[this.#entriesFree++] = oldest;
+      this.#doneWaiting--;
       this.#use(queue, this.#entryId[oldest], this.#entrySlots[oldest]);
     }
+    if (!this.#net.strictOrder && this.#doneWaiting > queue.size >> 1) this.#useAllDone(queue);
+  }
+
+  /** Gives up on the order: one frame is held for so long that half the ring waits behind it. */
+  #useAllDone(queue: VirtQueue): void {
+    const order = this.#order;
+    const count = this.#entryId.length - this.#entriesFree;
+    let kept = this.#orderHead;
+    let at = this.#orderHead;
+    for (let i = 0; i < count; i++) {
+      const entry = order[at];
+      at = at + 1 === order.length ? 0 : at + 1;
+      if (this.#entryDone[entry] === 0) {
+        order[kept] = entry;
+        kept = kept + 1 === order.length ? 0 : kept + 1;
+      } else {
+        this.#entryFree[this.#entriesFree++] = entry;
+        this.#use(queue, this.#entryId[entry], this.#entrySlots[entry]);
+      }
+    }
+    this.#orderTail = kept;
+    this.#doneWaiting = 0;
+    this.#net.stats.txOrderGivenUp++;
   }
 
   #use(queue: VirtQueue, id: number, slots: number): void {

@@ -13,6 +13,7 @@ import {
   fields,
   GUEST,
   RAM_BYTES,
+  RING_SIZE,
   region,
   state,
   USER,
@@ -169,6 +170,49 @@ describe.each(KINDS)('%s', (_name, features) => {
     frontEnd.kick(1);
     await bench.until(() => bench.peer.frames.length === 6);
     expect(bench.device.stats.brokenRings).toBe(0);
+  });
+
+  test('buffers go back in order, so that their count tells which are left, unless one is held for half a ring', async () => {
+    await frontEnd.addRing(1, features);
+    bench.peer.hold = true;
+    put(frontEnd, 1, 0, frame(0, 4000));
+    frontEnd.kick(1);
+    await bench.until(() => bench.peer.held.length === 1);
+    bench.peer.hold = false;
+    put(frontEnd, 1, 1, frame(1));
+    put(frontEnd, 1, 2, frame(2, 4000));
+    frontEnd.kick(1);
+    await bench.until(() => bench.peer.frames.length === 3);
+    expect(drained(frontEnd, 1)).toEqual([]);
+    bench.peer.letGo();
+    await bench.until(() => frontEnd.rings[1]!.poll());
+    expect([frontEnd.rings[1]!.usedSlot, ...drained(frontEnd, 1)].sort()).toEqual([0, 1, 2]);
+    expect(bench.device.stats.txOrderGivenUp).toBe(0);
+
+    bench.peer.hold = true;
+    put(frontEnd, 1, 0, frame(0, 4000));
+    frontEnd.kick(1);
+    await bench.until(() => bench.peer.held.length === 1);
+    bench.peer.hold = false;
+    const ring = frontEnd.rings[1]!;
+    const slots = ring.slots - 1;
+    const before = bench.peer.frames.length;
+    let back = 0;
+    for (let i = 1; i <= slots; i++) put(frontEnd, 1, i, frame(i));
+    frontEnd.kick(1);
+    await bench.until(() => bench.peer.frames.length === before + slots);
+    // A ring of chains of two has half as many of them, which is not more than half a ring.
+    if (slots > RING_SIZE / 2) {
+      await bench.until(() => ring.poll());
+      back = 1 + drained(frontEnd, 1).length;
+      expect(back).toBeGreaterThan(RING_SIZE / 2);
+      expect(bench.device.stats.txOrderGivenUp).toBe(1);
+    }
+    bench.peer.letGo();
+    await bench.until(() => {
+      back += drained(frontEnd, 1).length;
+      return back === slots + 1;
+    });
   });
 
   test('a ring that stops uses what it still lends out', async () => {
