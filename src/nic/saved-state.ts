@@ -31,6 +31,11 @@ export class StateCheck {
     return value;
   }
 
+  boolean(value: unknown, where: string): boolean {
+    if (typeof value !== 'boolean') this.fail(where);
+    return value;
+  }
+
   list(value: unknown, where: string, lengthMin: number, lengthMax = lengthMin): unknown[] {
     if (!Array.isArray(value) || value.length < lengthMin || value.length > lengthMax) this.fail(where);
     return value;

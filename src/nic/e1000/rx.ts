@@ -11,7 +11,7 @@
  */
 
 import { copyMemory } from '../../core/copy.ts';
-import { FACT_CSUM_VALID, FACTS, LENGTH, NEXT, OFFSET, REGION, TOTAL } from '../../core/pool.ts';
+import { FACT_CSUM_VALID, FACTS, LENGTH, NEXT, OFFSET, TOTAL } from '../../core/pool.ts';
 import type { Port } from '../../core/port.ts';
 import { DMA_BOTH, DMA_WRITE } from '../../pci/guest-memory.ts';
 import { finishChecksum } from '../../wire/checksum.ts';
@@ -36,6 +36,7 @@ import {
   RX_DROP_UNICAST,
   RX_DROP_VLAN,
 } from '../rx-filter.ts';
+import { RxStore } from '../rx-store.ts';
 import type { Chip } from './chip.ts';
 import {
   CTRL,
@@ -107,10 +108,11 @@ export class Receiver {
   readonly #readyLater: () => void;
   readonly #scratch = new Uint8Array(DESCRIPTOR_BYTES);
   readonly #scratchWords = new Int32Array(this.#scratch.buffer);
-  readonly #zeros = new Uint8Array(FRAME_MIN_BYTES + FCS_BYTES);
+  readonly #store: RxStore;
 
   constructor(chip: Chip) {
     this.#chip = chip;
+    this.#store = new RxStore(chip.memory, chip.pool);
     this.#loopFrames = new Int32Array(LOOP_MAX);
     this.#readyLater = () => this.#tellReady();
   }
@@ -449,7 +451,7 @@ export class Receiver {
       }
       const address = (words[d + 1] >>> 0) * 4294967296 + (words[d] >>> 0);
       const size = Math.min(stored - done, this.#bufferBytes);
-      const ok = this.#store(frame, done, cut, total, address, size);
+      const ok = this.#store.store(frame, done, cut, total, address, size);
       done += size;
       used++;
       words[d + 2] = ok ? size | (sum << 16) : 0;
@@ -484,45 +486,6 @@ export class Receiver {
     return start >= total
       ? 0
       : finishChecksum(sumFrame(this.#chip.pool, frame, start, total - start)) ^ 0xffff;
-  }
-
-  /**
-   * Writes bytes [done, done + size) of what the guest is to see: the frame without the `cut` bytes behind its addresses, padding, FCS. False when the
-   * buffer is not RAM.
-   */
-  #store(frame: number, done: number, cut: number, total: number, address: number, size: number): boolean {
-    const { memory, pool } = this.#chip;
-    if (!memory.covers(address, size, DMA_WRITE)) return false;
-    const t = pool.table;
-    let position = done;
-    const end = done + size;
-    const content = total - cut;
-    // `skip` counts from the frame's first byte, with the tag.
-    let skip = position < ADDRESSES_BYTES ? position : position + cut;
-    let segmentStart = 0;
-    for (let s = frame; s !== 0 && position < end && position < content; s = t[s + NEXT]) {
-      const segmentEnd = segmentStart + t[s + LENGTH];
-      while (skip < segmentEnd && position < end && position < content) {
-        let part = Math.min(segmentEnd - skip, end - position, content - position);
-        if (cut !== 0 && position < ADDRESSES_BYTES) part = Math.min(part, ADDRESSES_BYTES - position);
-        const region = t[s + REGION];
-        const from = t[s + OFFSET] + skip - segmentStart;
-        const source = pool.memories[region];
-        const to = memory.translate(address + position - done, part, DMA_WRITE);
-        if (to >= 0) {
-          copyMemory(source, from, memory.hit, to, part);
-        } else if (from + part > source.bytes.length) {
-          // Borrowed memory that was taken away reads as zeros.
-          if (!memory.clear(address + position - done, part)) return false;
-        } else if (!memory.write(address + position - done, source.bytes, from, part)) {
-          return false;
-        }
-        position += part;
-        skip = position < ADDRESSES_BYTES ? position : position + cut;
-      }
-      segmentStart = segmentEnd;
-    }
-    return position >= end || memory.write(address + position - done, this.#zeros, 0, end - position);
   }
 }
 

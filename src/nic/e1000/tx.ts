@@ -14,7 +14,7 @@
  * Left out: TIPG, TXDCTL's prefetch thresholds (there is nothing to tune), packet bursting.
  */
 
-import { copyMemory, copyRounded } from '../../core/copy.ts';
+import { copyRounded } from '../../core/copy.ts';
 import type { Timer } from '../../core/loop.ts';
 import {
   CSUM_OFFSET,
@@ -27,15 +27,15 @@ import {
   type Lender,
   MAX_FRAME_BYTES,
   OFFSET,
-  PRIVATE_BYTES,
   TAG,
   TOTAL,
 } from '../../core/pool.ts';
 import type { Port } from '../../core/port.ts';
-import { DMA_BOTH, DMA_READ, NOT_BORROWABLE } from '../../pci/guest-memory.ts';
+import { DMA_BOTH, DMA_READ } from '../../pci/guest-memory.ts';
 import { fromHex, toHex } from '../../wire/bytes.ts';
 import { isBroadcastMac } from '../../wire/ethernet.ts';
 import { FRAME_MIN_BYTES, HEADER_BYTES, padFrame } from '../frame-size.ts';
+import { COPY_MAX_BYTES, NOT_RAM, SKEW_MAX, TxParts } from '../tx-parts.ts';
 import type { Chip } from './chip.ts';
 import {
   CTRL,
@@ -64,12 +64,7 @@ const BATCH = 64;
 const PASS_DESCRIPTORS = 1024;
 /** Longest frame that is not segmented (manual, section 3.3.3). */
 const PLAIN_MAX_BYTES = 16_288;
-/** Frames up to this length are copied whole; bench/e1000-tx.ts measures where borrowing begins to pay. */
-const COPY_MAX_BYTES = 1536;
 const PARTS_MAX = 1024;
-const SKEW_MAX = 7;
-/** More borrowed segments than this are copied together instead: native code has a limit on them. */
-const BORROWED_PARTS_MAX = 64;
 const LENT_SHIFT = 10;
 const LENT_MAX = 1 << LENT_SHIFT;
 const POOL_RETRY_NS = 1e6;
@@ -108,11 +103,7 @@ export class Transmitter implements Lender {
   #completed = 0;
 
   /** The frame being collected: its parts, and what its first and last descriptors said. */
-  readonly #partAddress = new Float64Array(PARTS_MAX);
-  readonly #partLength = new Int32Array(PARTS_MAX);
-  #parts = 0;
-  #bytes = 0;
-  #broken = false;
+  readonly #parts: TxParts;
   #started = false;
   #startedAt = 0;
   #firstCommand = 0;
@@ -149,6 +140,7 @@ export class Transmitter implements Lender {
     this.#chip = chip;
     this.#receiver = receiver;
     this.#offload = new TxOffload(chip);
+    this.#parts = new TxParts(chip.memory, chip.pool, PARTS_MAX);
     this.#lender = chip.pool.addLender(this);
     this.#retry = chip.loop.timer(() => this.run());
     this.#resume = () => {
@@ -399,21 +391,7 @@ export class Transmitter implements Lender {
       this.#firstCommand = command;
       this.#firstOptions = options;
     }
-    const parts = this.#parts;
-    if (length !== 0) {
-      // Merges with the part before where it goes on in memory: fewer segments for everybody behind.
-      if (parts !== 0 && this.#partAddress[parts - 1] + this.#partLength[parts - 1] === address) {
-        this.#partLength[parts - 1] += length;
-        this.#bytes += length;
-      } else if (parts === PARTS_MAX || this.#bytes > MAX_FRAME_BYTES) {
-        this.#broken = true;
-      } else {
-        this.#partAddress[parts] = address;
-        this.#partLength[parts] = length;
-        this.#parts = parts + 1;
-        this.#bytes += length;
-      }
-    }
+    this.#parts.add(address, length);
     if ((command & CMD_EOP) === 0) return true;
     const epoch = this.#epoch;
     if (!this.#finishFrame(command, options)) {
@@ -428,18 +406,14 @@ export class Transmitter implements Lender {
 
   /** Takes the last `length` bytes off the collected parts. */
   #unmerge(length: number): void {
-    if (length === 0 || this.#broken) return;
-    const last = this.#parts - 1;
-    this.#bytes -= length;
-    this.#partLength[last] -= length;
-    if (this.#partLength[last] === 0) this.#parts = last;
-    if (this.#parts === 0 && this.#startedAt === this.#fetched) this.#started = false;
+    const parts = this.#parts;
+    if (length === 0 || parts.broken) return;
+    parts.trim(length);
+    if (parts.count === 0 && this.#startedAt === this.#fetched) this.#started = false;
   }
 
   #dropParts(): void {
-    this.#parts = 0;
-    this.#bytes = 0;
-    this.#broken = false;
+    this.#parts.clear();
     this.#started = false;
   }
 
@@ -452,32 +426,28 @@ export class Transmitter implements Lender {
   /** At EOP: builds the frame from its parts. False: no frame could be allocated; nothing has changed. */
   #finishFrame(command: number, options: number): boolean {
     const { stats, regs, pool } = this.#chip;
-    const bytes = this.#bytes;
+    const { bytes, broken } = this.#parts;
     const extended = (this.#firstCommand & CMD_DEXT) !== 0;
     const segment = extended && (this.#firstCommand & CMD_TSE_OR_IC) !== 0 && this.#offload.canSegment(bytes);
-    if (bytes < HEADER_BYTES) {
+    if (bytes < HEADER_BYTES && !broken) {
       stats.txDropRunt++;
       return true;
     }
-    if (this.#broken || bytes > MAX_FRAME_BYTES - 4 || (!segment && bytes > PLAIN_MAX_BYTES)) {
+    if (broken || bytes > MAX_FRAME_BYTES - 4 || (!segment && bytes > PLAIN_MAX_BYTES)) {
       stats.txDropTooLong++;
       return true;
     }
     const tagged = (command & CMD_VLE) !== 0 && (regs[CTRL >> 2] & CTRL_VME) !== 0;
     const shift = tagged ? 4 : 0;
     const epoch = this.#epoch;
-    let frame = this.#gather(
-      bytes,
-      shift,
-      bytes > COPY_MAX_BYTES && this.#lentTail - this.#lentHead < LENT_MAX,
-    );
-    if (frame === NOT_BORROWABLE) frame = this.#gather(bytes, shift, false);
+    const canLend = this.#lentTail - this.#lentHead < LENT_MAX;
+    const frame = this.#parts.gather(shift, canLend ? this.#lender : 0);
     if (epoch !== this.#epoch) {
       if (frame > 0) pool.release(frame);
       return true;
     }
     if (frame === 0) return this.#poolExhausted();
-    if (frame === NOT_BORROWABLE) {
+    if (frame === NOT_RAM) {
       stats.txDropBadAddress++;
       return true;
     }
@@ -496,62 +466,6 @@ export class Transmitter implements Lender {
     }
     this.#enqueue(frame, bytes + shift);
     return true;
-  }
-
-  /**
-   * The frame with the collected bytes, and with a gap of `shift` bytes behind the two addresses. With `borrow` only its head is copied. Returns 0 when
-   * the pool is exhausted, NOT_BORROWABLE when an address is not RAM, or not RAM that can be borrowed.
-   */
-  #gather(bytes: number, shift: number, borrow: boolean): number {
-    const { pool, memory } = this.#chip;
-    const head = borrow ? PRIVATE_BYTES : bytes;
-    const frame = pool.alloc(head + shift + SKEW_MAX);
-    if (frame === 0) return 0;
-    // As the first part lies, so that it is copied in whole words.
-    const slot = pool.table[frame + OFFSET] + (this.#partAddress[0] % 8);
-    pool.table[frame + OFFSET] = slot;
-    let copied = 0;
-    let part = 0;
-    let within = 0;
-    while (copied < head) {
-      const length = this.#partLength[part] - within;
-      let size = Math.min(length, head - copied);
-      // The addresses go in front of the gap, the rest behind it.
-      if (shift !== 0 && copied < 12) size = Math.min(size, 12 - copied);
-      const to = slot + copied + (copied >= 12 ? shift : 0);
-      const address = this.#partAddress[part] + within;
-      const at = memory.translate(address, size, DMA_READ);
-      if (at >= 0) {
-        copyMemory(memory.hit, at, pool.memories[0], to, size);
-      } else if (!memory.read(address, pool.bytes, to, size)) {
-        pool.release(frame);
-        return NOT_BORROWABLE;
-      }
-      copied += size;
-      within += size;
-      if (within === this.#partLength[part]) {
-        part++;
-        within = 0;
-      }
-    }
-    pool.setLength(frame, head + shift);
-    if (!borrow) return frame;
-    if (this.#parts - part > BORROWED_PARTS_MAX) {
-      pool.release(frame);
-      return NOT_BORROWABLE;
-    }
-    let tail = frame;
-    for (; part < this.#parts; part++, within = 0) {
-      tail = memory.borrow(frame, tail, this.#partAddress[part] + within, this.#partLength[part] - within);
-      if (tail <= 0) {
-        // No RAM, remote RAM or no record: whoever copies finds out which.
-        pool.release(frame);
-        return NOT_BORROWABLE;
-      }
-    }
-    pool.table[frame + LENDER] = this.#lender;
-    pool.table[frame + TAG] = -1;
-    return frame;
   }
 
   #enqueue(frame: number, bytes: number): void {
@@ -690,7 +604,6 @@ export class Transmitter implements Lender {
         end: (this.#batchEnd[i] - this.#completed) | 0,
       });
     }
-    const list = Array.from({ length: this.#parts }, (_, i) => [this.#partAddress[i], this.#partLength[i]]);
     return {
       head: this.#head,
       done: this.#done,
@@ -699,11 +612,11 @@ export class Transmitter implements Lender {
       parts: !this.#started
         ? null
         : {
-            list,
+            list: this.#parts.save(),
             startedAt: (this.#startedAt - this.#completed) | 0,
             command: this.#firstCommand,
             options: this.#firstOptions,
-            broken: this.#broken,
+            broken: this.#parts.broken,
           },
     };
   }
@@ -733,13 +646,8 @@ export class Transmitter implements Lender {
     this.#startedAt = Math.min(parts.startedAt, this.#fetched);
     this.#firstCommand = parts.command;
     this.#firstOptions = parts.options;
-    this.#broken = parts.broken;
-    for (const [address, length] of parts.list) {
-      this.#partAddress[this.#parts] = address;
-      this.#partLength[this.#parts] = length;
-      this.#parts++;
-      this.#bytes += length;
-    }
+    this.#parts.load(parts.list);
+    this.#parts.broken ||= parts.broken;
   }
 }
 

@@ -25,6 +25,8 @@ export interface Chip {
   readonly dmaEnabled: boolean;
   /** Frames that are sent come back instead: TCR.LBK or PHY loopback. */
   readonly loopback: boolean;
+  /** pci/device-host.ts */
+  readonly writesAreLate: boolean;
   /** A DMA address was not RAM: SERR, and a master abort in PCI status. */
   badAddress(): void;
 }

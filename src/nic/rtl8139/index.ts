@@ -54,6 +54,7 @@ import {
   IDR,
   IMR,
   INT_LINK,
+  INT_ROK,
   INT_SERR,
   INT_SWINT,
   ISR,
@@ -215,6 +216,7 @@ export class Rtl8139 extends PciFunction implements Nic, Client {
       get loopback() {
         return self.#looping;
       },
+      writesAreLate: site.host.writesAreLate === true,
       badAddress: () => this.#badAddress(),
     };
     this.#eeprom = new Eeprom(options.mac, IDENTITY);
@@ -324,6 +326,9 @@ export class Rtl8139 extends PciFunction implements Nic, Client {
         return (this.#words[word] & ~(CR_BUFE << 24)) | (this.#rx.empty ? CR_BUFE << 24 : 0);
       case TCTR:
         return this.#interrupts.count;
+      case IMR & ~3:
+        this.#rx.causesRead();
+        return this.#words[word];
       case MPC:
         return this.#tally.missedPackets;
       case TSAD_STATUS:
@@ -406,6 +411,7 @@ export class Rtl8139 extends PciFunction implements Nic, Client {
       case ISR:
         this.#interrupts.clear(value & lanes);
         if ((value & lanes & INT_LINK) !== 0) this.#halves[CSCR >> 1] &= ~CSCR_LINK_CHANGED;
+        if ((value & lanes & INT_ROK) !== 0 && this.#rx.mustTellAgain) this.#interrupts.raise(INT_ROK);
         this.#rx.acknowledged();
         return;
     }

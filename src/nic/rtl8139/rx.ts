@@ -67,6 +67,7 @@ export class Receiver {
   /** Frames were refused: the port is told when there is room. */
   #refused = false;
   #overflowTold = false;
+  #framesAtRead = 0;
   /** Changes with every reset and every move of the ring: what a delivery under way knows of it is void. */
   #epoch = 0;
   #lookNs = LOOK_MIN_NS;
@@ -133,6 +134,19 @@ export class Receiver {
   roomMade(): void {
     if (!this.#refused || (this.enabled && !this.#hasRoom())) return;
     this.#tellReady();
+  }
+
+  /** ISR was read. */
+  causesRead(): void {
+    this.#framesAtRead = this.#chip.stats.rxFrames;
+  }
+
+  /**
+   * ROK was acknowledged, and the driver may have done so before it refilled the descriptors that frames are in since: a C+ ring is refilled in memory
+   * alone, and where register writes are late the acknowledgement comes after the refilling. iPXE, whose ring has four descriptors, would wait for ever.
+   */
+  get mustTellAgain(): boolean {
+    return this.#chip.writesAreLate && this.plus && this.#chip.stats.rxFrames !== this.#framesAtRead;
   }
 
   /** ISR was written: what it told of is told again, soon, if it is still so. */
