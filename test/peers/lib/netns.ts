@@ -20,8 +20,12 @@ export class NetnsShell {
   #ended = false;
   #wake: () => void = () => {};
 
-  constructor(options: readonly string[]) {
-    this.child = spawn(process.execPath, [MAIN, 'netns', ...options, '--', 'sh'], {
+  /** `within`: the named namespace that netemu itself runs in; undefined: this machine's. */
+  constructor(options: readonly string[], within?: string) {
+    const [program, ...args] = within === undefined ? [] : ['ip', 'netns', 'exec', within];
+    const command = [process.execPath, MAIN, 'netns', ...options, '--', 'sh'];
+    if (program !== undefined) command.unshift(program, ...args);
+    this.child = spawn(command[0]!, command.slice(1), {
       stdio: ['pipe', 'pipe', 'pipe'],
     });
     this.child.stdin!.on('error', () => {});

@@ -42,6 +42,7 @@ const PEERS = {
     'openssh-client',
     'curl',
   ),
+  'network-servers': debian('nginx-light', 'dnsmasq-base'),
   tshark: debian('tshark', 'tcpdump'),
   vde: debian('vde2'),
   slirp4netns: debian('slirp4netns'),
