@@ -44,14 +44,18 @@ export class Timer {
   }
 }
 
+const NOTHING = (): void => {};
+
 export class Loop {
   readonly clock: Clock;
   /** Called when there is work earlier than `nextNs` said before; the driver then calls `run` at or after `nextNs`. */
   onWork: (() => void) | null = null;
 
   readonly #heap: Timer[] = [];
+  /** Posted for the next turn: the first #taskCount. Neither array ever shrinks: setting a length is a call into the engine. */
   #tasks: (() => void)[] = [];
   #spare: (() => void)[] = [];
+  #taskCount = 0;
   #order = 0;
   #running = false;
 
@@ -66,13 +70,13 @@ export class Loop {
 
   /** Runs `task` in the next turn. */
   post(task: () => void): void {
-    this.#tasks.push(task);
-    if (this.#tasks.length === 1 && !this.#running) this.onWork?.();
+    this.#tasks[this.#taskCount++] = task;
+    if (this.#taskCount === 1 && !this.#running) this.onWork?.();
   }
 
   /** When there is something to do next, by the clock; -Infinity: at once; Infinity: nothing. */
   get nextNs(): number {
-    if (this.#tasks.length > 0) return Number.NEGATIVE_INFINITY;
+    if (this.#taskCount > 0) return Number.NEGATIVE_INFINITY;
     return this.#heap[0]?.deadlineNs ?? Number.POSITIVE_INFINITY;
   }
 
@@ -83,9 +87,15 @@ export class Loop {
     const tasks = this.#tasks;
     this.#tasks = this.#spare;
     this.#spare = tasks;
+    const count = this.#taskCount;
+    this.#taskCount = 0;
     let done = 0;
     try {
-      while (done < tasks.length) tasks[done++]!();
+      while (done < count) {
+        const task = tasks[done]!;
+        tasks[done++] = NOTHING;
+        task();
+      }
       if (this.#heap.length === 0) return;
       const nowNs = this.clock.nowNs();
       const limit = this.#order;
@@ -97,10 +107,14 @@ export class Loop {
       }
     } finally {
       // Empty unless a task threw: then the rest runs in the next turn.
-      if (done < tasks.length) this.#tasks.unshift(...tasks.slice(done));
-      tasks.length = 0;
+      if (done < count) this.#putBack(tasks.slice(done, count));
       this.#running = false;
     }
+  }
+
+  #putBack(tasks: readonly (() => void)[]): void {
+    this.#tasks = [...tasks, ...this.#tasks.slice(0, this.#taskCount)];
+    this.#taskCount += tasks.length;
   }
 
   /** Virtual time only: runs everything due until `untilNs`, moving the clock from event to event, and leaves it at `untilNs`. */

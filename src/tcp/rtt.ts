@@ -1,6 +1,6 @@
 /**
  * The retransmission timeout (RFC 6298), in microseconds: smoothed round-trip time plus four deviations, between the settings' bounds, doubled
- * at each expiry (5.5). Samples come from segments sent once (Karn's rule, section 3), so timestamps are not needed for it.
+ * at each expiry (5.5). All are whole microseconds: small integers to the engine. Samples come from segments sent once (Karn's rule, section 3), so timestamps are not needed for it.
  */
 
 export class RoundTrip {
@@ -16,20 +16,21 @@ export class RoundTrip {
   #baseUs: number;
 
   constructor(initialNs: number, minNs: number, maxNs: number) {
-    this.#baseUs = initialNs / 1000;
+    this.#baseUs = Math.ceil(initialNs / 1000);
     this.timeoutUs = this.#baseUs;
-    this.#minUs = minNs / 1000;
-    this.#maxUs = maxNs / 1000;
+    this.#minUs = Math.ceil(minNs / 1000);
+    this.#maxUs = Math.ceil(maxNs / 1000);
   }
 
   /** One measured round trip. */
   sample(us: number): void {
+    us = Math.min(us, this.#maxUs);
     if (this.smoothedUs === 0) {
       this.smoothedUs = Math.max(1, us);
-      this.variationUs = us / 2;
+      this.variationUs = us >> 1;
     } else {
-      this.variationUs += (Math.abs(this.smoothedUs - us) - this.variationUs) / 4;
-      this.smoothedUs += (us - this.smoothedUs) / 8;
+      this.variationUs = (3 * this.variationUs + Math.abs(this.smoothedUs - us) + 2) >> 2;
+      this.smoothedUs = (7 * this.smoothedUs + us + 4) >> 3;
     }
     this.#baseUs = this.smoothedUs + Math.max(1000, 4 * this.variationUs);
     this.progress();

@@ -118,8 +118,10 @@ export class TcpStack {
   #count = 0;
   #heldSlots = 0;
   #lentSlots = 0;
-  #work: Connection[] = [];
-  #spare: Connection[] = [];
+  /** Listed for the next flush: the first #workCount; null behind. Neither array shrinks. */
+  #work: (Connection | null)[] = [];
+  #spare: (Connection | null)[] = [];
+  #workCount = 0;
   #stalled: Connection[] = [];
   #batch = false;
   #flushing = false;
@@ -456,7 +458,7 @@ export class TcpStack {
   wantWork(c: Connection): void {
     if (c.listed) return;
     c.listed = true;
-    this.#work.push(c);
+    this.#work[this.#workCount++] = c;
     if (!this.#batch && !this.#flushing) this.#post();
   }
 
@@ -488,27 +490,30 @@ export class TcpStack {
   /** Works off what the batch brought: once per connection. What that causes anew waits for the loop's next turn. */
   flush(): void {
     this.#batch = false;
-    if (this.#flushing || this.#work.length === 0) return;
+    if (this.#flushing || this.#workCount === 0) return;
     this.#flushing = true;
     this.tick();
     const work = this.#work;
+    const count = this.#workCount;
     this.#work = this.#spare;
-    for (let i = 0; i < work.length; i++) {
+    this.#workCount = 0;
+    for (let i = 0; i < count; i++) {
       const c = work[i]!;
+      work[i] = null;
       c.listed = false;
       c.work();
     }
-    work.length = 0;
     this.#spare = work;
     this.#flushing = false;
-    if (this.#work.length > 0) this.#post();
+    if (this.#workCount > 0) this.#post();
   }
 
   /** Ends everything without a word to anybody and gives all frames back. */
   close(): void {
     this.#closed = true;
     for (const c of [...this]) c.remove();
-    this.#work.length = 0;
+    this.#work.fill(null);
+    this.#workCount = 0;
     this.#stalled.length = 0;
   }
 }
