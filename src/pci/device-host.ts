@@ -29,6 +29,11 @@ export interface DeviceHost {
   readonly memory: GuestMemory;
   /** Absent: no RAM of this machine lies in files. */
   readonly sharedRam?: SharedRam;
+  /**
+   * Register writes come later than the guest made them: what its memory shows may be newer (on a PCI bus it never is: a device's reads of memory push writes in front
+   * of them). A register read comes after all writes before it.
+   */
+  readonly writesAreLate?: boolean;
   readonly loop: Loop;
   readonly random: Random;
   readonly log: Logger;

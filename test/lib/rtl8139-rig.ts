@@ -25,6 +25,8 @@ export interface RigOptions {
   /** The driver's faults are counted; default false. */
   strict?: boolean;
   log?: Logger;
+  /** As over vfio-user (pci/device-host.ts); default false. */
+  writesAreLate?: boolean;
   /** The pool's checks; default true. */
   debug?: boolean;
 }
@@ -60,7 +62,7 @@ export class Rtl8139Rig {
   newNic(): Rtl8139 {
     return new Rtl8139(
       {
-        host: this.machine,
+        host: Object.assign(this.machine, { writesAreLate: this.#options.writesAreLate ?? false }),
         link: this.machine.link,
         name: 'rtl8139.0',
         log: this.#options.log ?? silentLogger,

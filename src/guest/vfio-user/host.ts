@@ -25,6 +25,8 @@ export class ClientRam implements SharedRam {
 export class VfioUserHost implements DeviceHost {
   readonly memory: GuestMemory;
   readonly sharedRam = new ClientRam();
+  /** The client posts them on the socket, and its memory is ours at once. */
+  readonly writesAreLate = true;
   readonly loop: Loop;
   readonly random: Random;
   readonly log: Logger;

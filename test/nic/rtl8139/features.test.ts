@@ -265,6 +265,27 @@ describe('receive offloads', () => {
   });
 });
 
+describe('an acknowledgement that comes later than the guest made it', () => {
+  it.each([true, false])('is told again when frames came meanwhile, where that can be: %s', (late) => {
+    rig = new Rtl8139Rig({ writesAreLate: late });
+    rig.put(0x3c, 0, 2);
+    const frame = testFrame(60, 1);
+    frame.set(MAC);
+    const deliver = () => {
+      rig.machine.peer.send(frame);
+      rig.machine.settle();
+    };
+    deliver();
+    expect(rig.get(0x3e, 2) & 1).toBe(1);
+    deliver();
+    rig.put(0x3e, 1, 2);
+    // The driver may have looked for frames before the second one came.
+    expect(rig.get(0x3e, 2) & 1).toBe(late ? 1 : 0);
+    rig.put(0x3e, 1, 2);
+    expect(rig.get(0x3e, 2) & 1).toBe(0);
+  });
+});
+
 describe('a pool without slots', () => {
   it('lets transmission wait and go on', () => {
     for (const chip of ['8139c+', '8139c'] as const) {

@@ -1,50 +1,104 @@
 /**
- * A machine boots from netemu's NIC: SeaBIOS runs the expansion ROM that netemu serves (Debian's iPXE), whose e1000 driver takes a lease, fetches a script by TFTP
- * and runs it; the script fetches a file by HTTP and ends the machine.
+ * A machine boots from netemu's NIC, each model with Debian's iPXE for it in the expansion ROM that netemu serves: SeaBIOS runs it, its driver takes a lease and fetches a
+ * script by TFTP; by the script it loads a Linux kernel and a small initial file system, one by netemu's TFTP and the other by HTTP, and boots them.
  */
 
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:http';
+import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import type { DeviceInput } from '../../../src/config/devices/index.ts';
+import { readCounters } from '../../../src/core/stats.ts';
+import { CpioWriter } from '../lib/cpio.ts';
 import { startFirmware } from '../lib/guest.ts';
+import { ensureKernel } from '../lib/kernel.ts';
 import { prepare } from '../lib/prepare.ts';
 import { Rig } from './rig.ts';
 
-test('SeaBIOS and iPXE boot from the ROM that netemu serves, by DHCP, TFTP and HTTP', async () => {
-  await prepare(['firmware']);
-  const asked: string[] = [];
-  const server = createServer((request, response) => {
+interface Row {
+  device: DeviceInput;
+  rom: string;
+  kernelBy: 'tftp' | 'http';
+}
+
+const MAC = '52:54:00:00:50:0e';
+const ROWS: Row[] = [
+  { device: { driver: 'e1000', netdev: 'n0', mac: MAC }, rom: 'pxe-e1000.rom', kernelBy: 'tftp' },
+  { device: { driver: 'rtl8139', netdev: 'n0', mac: MAC }, rom: 'pxe-rtl8139.rom', kernelBy: 'http' },
+  { device: { driver: 'virtio-net-pci', netdev: 'n0', mac: MAC }, rom: 'pxe-virtio.rom', kernelBy: 'tftp' },
+];
+const BOOTED = 'a system from the network runs';
+const INIT = `#!/bin/busybox sh
+/bin/busybox mount -t proc proc /proc
+echo "${BOOTED}: $(/bin/busybox cat /proc/cmdline)"
+/bin/busybox poweroff -f
+`;
+
+const folder = mkdtempSync(join(tmpdir(), 'netemu-pxe-'));
+const asked: string[] = [];
+let server: Server;
+let httpPort = 0;
+
+beforeAll(async () => {
+  await prepare(['firmware', 'network-clients']);
+  const { image } = await ensureKernel('amd64');
+  copyFileSync(image, join(folder, 'kernel'));
+  const initrd = new CpioWriter();
+  for (const path of ['proc', 'dev', 'bin']) initrd.directory(path);
+  initrd.device('dev/console', 5, 1);
+  initrd.file('bin/busybox', readFileSync('/bin/busybox'), 0o755);
+  initrd.file('init', INIT, 0o755);
+  writeFileSync(join(folder, 'initrd'), initrd.finish());
+  server = createServer((request, response) => {
     asked.push(decodeURIComponent(request.url ?? ''));
-    response.end('#!ipxe\nreboot\n');
+    const body = readFileSync(join(folder, request.url === '/kernel' ? 'kernel' : 'initrd'));
+    response.setHeader('content-length', body.length);
+    response.end(body);
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as AddressInfo;
-  const folder = mkdtempSync(join(tmpdir(), 'netemu-pxe-'));
-  writeFileSync(join(folder, 'boot.ipxe'), `#!ipxe\nchain http://10.0.2.2:${port}/next?mac=\${net0/mac}\n`);
+  httpPort = (server.address() as AddressInfo).port;
+});
+
+afterAll(() => {
+  server?.close();
+  rmSync(folder, { recursive: true });
+});
+
+test.each(ROWS)('SeaBIOS, $rom and Linux, its kernel by $kernelBy', async ({ device, rom, kernelBy }) => {
+  asked.length = 0;
+  const url = { tftp: 'tftp://10.0.2.2/', http: `http://10.0.2.2:${httpPort}/` };
+  const initrdBy = kernelBy === 'tftp' ? 'http' : 'tftp';
+  writeFileSync(
+    join(folder, 'boot.ipxe'),
+    `#!ipxe
+kernel ${url[kernelBy]}kernel initrd=initrd console=ttyS0 panic=-1 from=\${net0/mac}
+initrd ${url[initrdBy]}initrd
+boot
+`,
+  );
   const rig = await Rig.make({
     netdev: { type: 'user', id: 'n0', tftp: folder, bootfile: 'boot.ipxe' },
-    device: { driver: 'e1000', netdev: 'n0', mac: '52:54:00:00:50:0e' },
-    rom: readFileSync('/usr/lib/ipxe/qemu/pxe-e1000.rom'),
+    device,
+    rom: readFileSync(`/usr/lib/ipxe/qemu/${rom}`),
+    busyPollNs: 20_000,
   });
   try {
     const guest = await startFirmware({
       qemu: '11.1',
       sharedMemory: true,
+      memoryMiB: 512,
       args: [...rig.qemuArgs({ bootindex: 0 })],
-      timeoutMs: 120_000,
+      timeoutMs: 180_000,
     });
-    const { exitCode, stderr } = await guest.done;
-    expect({ exitCode, stderr, asked }).toEqual({
-      exitCode: 0,
-      stderr: '',
-      asked: ['/next?mac=52:54:00:00:50:0e'],
-    });
+    const { exitCode, stderr, console: said } = await guest.done;
+    expect({ exitCode, stderr }, said).toEqual({ exitCode: 0, stderr: '' });
+    expect(said).toContain(`${BOOTED}: initrd=initrd console=ttyS0 panic=-1 from=${MAC}`);
+    expect(asked).toEqual([kernelBy === 'http' ? '/kernel' : '/initrd']);
+    const counters = readCounters(rig.device.nic.stats);
+    expect(Object.entries(counters).filter(([name, count]) => /Bad/.test(name) && count > 0)).toEqual([]);
   } finally {
     rig.close();
-    server.close();
-    rmSync(folder, { recursive: true });
   }
 });

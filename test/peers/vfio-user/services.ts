@@ -27,7 +27,7 @@ export async function startWebServer(bytes: number): Promise<WebServer> {
       request.on('data', (chunk: Buffer) => hash.update(chunk));
       request.on('end', () => {
         uploadHash = hash.digest('hex');
-        response.end('stored\n');
+        response.end(`stored ${uploadHash}\n`);
       });
     } else {
       response.setHeader('Content-Length', file.length);
