@@ -1,6 +1,6 @@
 /** Files, processes and name servers of the host, as the user network gets them. */
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -95,6 +95,28 @@ describe('processes', () => {
     expect(text).toBe('HELLO');
     hostIo.close(handle);
     expect(hostIo.stats().openHandles).toBe(0);
+    hostIo.shutdown();
+  });
+  it('hardening T7: what a share needs lies in a folder that nobody can guess or enter, and goes with it', () => {
+    const hostIo = createNativeHostIo();
+    const folders = (): string[] => readdirSync(tmpdir()).filter((name) => name.startsWith('netemu-smb-'));
+    const before = new Set(folders());
+    let shares: { close(): void }[] = [];
+    try {
+      shares = [openSmbShare(hostIo, join(dir, 'root')), openSmbShare(hostIo, join(dir, 'root'))];
+    } catch (error) {
+      // A machine without smbd says so, and nothing is left of the attempt.
+      expect((error as Error).message).toBe('smb= needs the smbd program, which is not installed');
+    }
+    const made = folders().filter((name) => !before.has(name));
+    expect(made.length).toBe(shares.length);
+    for (const name of made) {
+      expect(name).toMatch(/^netemu-smb-[A-Za-z0-9]{6}$/);
+      expect(statSync(join(tmpdir(), name)).mode & 0o777).toBe(0o700);
+      expect(statSync(join(tmpdir(), name, 'smb.conf')).mode & 0o777).toBe(0o600);
+    }
+    for (const share of shares) share.close();
+    expect(folders().filter((name) => !before.has(name))).toEqual([]);
     hostIo.shutdown();
   });
   it('smb says what is wrong', () => {

@@ -721,6 +721,28 @@ describe('TFTP', () => {
     expect(openFiles).toBe(0);
     expect(w.backend.tftp!.sessions).toBe(0);
   });
+  it('hardening T7: no file is opened that was not asked for, none is written', () => {
+    const opened: string[] = [];
+    const services = {
+      openTftpRoot: (path: string) => {
+        opened.push(path);
+        return { open: () => null };
+      },
+      openSmb: (): never => {
+        throw new Error('no share was asked for');
+      },
+    };
+    world('', {}, services);
+    // Without tftp= its port is the host's, as any other.
+    expect(w.udp('10.0.2.2', 69, request('a'))).toEqual([]);
+    expect(opened).toEqual([]);
+    expect(w.host.latest.remote).toEqual({ address: '127.0.0.1', port: 69 });
+    w.end();
+    world(',tftp=/srv', {}, services);
+    expect(opened).toEqual(['/srv']);
+    const [refused] = w.udp('10.0.2.2', 69, request('a', NONE, 2));
+    expect(tftp(refused!).p.opcode).toBe(5);
+  });
   it('block numbers wrap', () => {
     make();
     files.set('f', pattern(8 * 66_000, 1));

@@ -22,6 +22,20 @@ describe('opening', () => {
       { protocol: 'tcp', state: 'ESTABLISHED', remote: '10.0.2.2', remotePort: 80 },
     ]);
   });
+  it('a host that is connected at once is asked once, and the SYN answered in the same turn', () => {
+    const { host } = world();
+    host.connectsAtOnce = true;
+    const { user, socket } = w.connect('10.0.2.2', 80);
+    expect(user.log).toEqual(['established']);
+    user.send(bytes('question'));
+    w.host.push(socket, bytes('answer'));
+    w.run();
+    expect(text(socket.sentBytes)).toBe('question');
+    expect(text(user.received)).toBe('answer');
+    w.host.fail(socket, ERRNO.ECONNRESET);
+    w.run();
+    expect(user.log).toEqual(['established', 'reset']);
+  });
   it('refused: RST', () => {
     const { user, socket } = world().connect('93.184.216.34', 81);
     expect(socket.remote.address).toBe('93.184.216.34');
