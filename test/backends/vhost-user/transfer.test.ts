@@ -69,3 +69,82 @@ describe.each(RINGS)('%s rings', (_name, properties) => {
     expect(guest.stats.interrupts).toBeGreaterThan(0);
   });
 });
+
+describe('back-ends come and go', () => {
+  test('the link follows the connection, and monitors are told', async () => {
+    const { bench, guest } = await start({});
+    expect(guest.driver.linkUp).toBe(true);
+    bench.backend.close();
+    await guest.until(() => !guest.driver.linkUp);
+    expect(guest.netdev.ports[0]!.up).toBe(false);
+    expect(guest.netdev.describe()).toBe('vhost-user to c0 (disconnected)');
+    expect(guest.events.filter((name) => name.startsWith('NETDEV'))).toEqual([
+      'NETDEV_VHOST_USER_CONNECTED',
+      'NETDEV_VHOST_USER_DISCONNECTED',
+    ]);
+    // Nobody is there: what the driver sends waits in its ring.
+    expect(guest.send([numbered(1)])).toBe(1);
+    expect(guest.sent).toBe(0);
+  });
+
+  test('set_link takes the rings back, in the middle of it all, and gives them again', async () => {
+    const { bench, guest } = await start({ packed: true });
+    let number = 0;
+    for (let round = 0; round < 5; round++) {
+      const frames = Array.from({ length: 10 }, () => numbered(number++));
+      for (const frame of frames) expect(bench.peer.send(frame)).toBe(true);
+      guest.send(frames);
+      await guest.until(() => bench.peer.frames.length === number && guest.received.length === number);
+      guest.network.setLink(round % 2 === 0 ? 'net0' : 'n0', false);
+      await guest.until(() => !guest.nic.servedOutside && !guest.driver.linkUp);
+      guest.network.setLink(round % 2 === 0 ? 'net0' : 'n0', true);
+      await guest.until(() => guest.nic.servedOutside && guest.driver.linkUp);
+    }
+    expect(guest.stats.stops).toBe(5);
+    expect(guest.stats.takenOver).toBe(0);
+    expect(bench.peer.frames.map(({ bytes }) => numberOf(bytes))).toEqual([...Array(number).keys()]);
+  });
+
+  test('a driver that resets the device waits until nobody works on its rings, and begins anew', async () => {
+    const { bench, guest } = await start({});
+    for (let round = 0; round < 3; round++) {
+      guest.send([numbered(round)]);
+      await guest.until(() => bench.peer.frames.length === round + 1);
+      guest.driver.close();
+      // The status register: the reset is not done yet, and then it is.
+      expect(guest.nic.readBar(4, 20, 1)).not.toBe(0);
+      await guest.until(() => guest.nic.readBar(4, 20, 1) === 0);
+      expect(guest.driver.open()).toBe(true);
+      await guest.until(() => guest.nic.servedOutside);
+    }
+    expect(guest.stats.starts).toBe(4);
+    expect(guest.stats.stops).toBe(3);
+  });
+
+  test('a network that stands still lets nobody work on its rings', async () => {
+    const { bench, guest } = await start({});
+    guest.network.setRunning(false);
+    await guest.until(() => guest.netdev.backend?.queueServer?.active === false);
+    // Its state can be taken then, and only then.
+    expect(guest.nic.saveState()).toBeTruthy();
+    guest.network.setRunning(true);
+    await guest.until(() => guest.nic.servedOutside);
+    expect(() => guest.nic.saveState()).toThrow('another program serves the queues');
+    guest.send([numbered(7)]);
+    await guest.until(() => bench.peer.frames.length === 1);
+  });
+});
+
+describe('two queue pairs', () => {
+  test.each([
+    ['split', { packed: false }],
+    ['packed', { packed: true }],
+  ])('%s: frames go out of both', async (_name, properties) => {
+    const { bench, guest } = await start(properties, { queues: 2 });
+    expect(guest.nic.pairsMax).toBe(2);
+    guest.send([numbered(1)], 0);
+    guest.send([numbered(2)], 1);
+    await guest.until(() => bench.peer.frames.length === 2);
+    expect(bench.peer.frames.map(({ bytes }) => numberOf(bytes)).sort()).toEqual([1, 2]);
+  });
+});
