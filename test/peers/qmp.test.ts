@@ -337,32 +337,34 @@ describe('filters with QEMU at the other end of the chardev', () => {
     });
   }
 
-  it('netemu redirects, QEMU puts in', async () => {
-    const [a, b] = [await datagrams(), await datagrams()];
-    const [portA, portB, portSpare] = [await udpPort(), await udpPort(), await udpPort()];
-    const wire = path('to-qemu');
-    const { netemu } = await startNetemu(
-      'out',
-      ...dgramOnHub('d', portA, a.port),
-      ...dgramOnHub('e', portSpare, a.port),
-      ...['-chardev', `socket,id=c,path=${wire},server=on,wait=off`],
-      ...['-object', 'filter-redirector,id=r,netdev=d,queue=tx,outdev=c'],
-    );
-    const qemu = startQemu(
-      ...dgramOnHub('q', portB, b.port),
-      ...['-chardev', `socket,id=c,path=${wire}`],
-      ...['-object', 'filter-redirector,id=r,netdev=q,queue=rx,indev=c'],
-    );
-    try {
-      await qemu.qmp;
-      a.send(frame(9), portA);
-      expect(await b.next()).toEqual(Buffer.from(frame(9)));
-    } finally {
-      qemu.child.kill('SIGKILL');
-      await netemu.stop();
-      for (const one of [a, b]) one.close();
-    }
-  });
+  for (const vnetHdr of ['off', 'on']) {
+    it(`netemu redirects, QEMU puts in: vnet_hdr_support=${vnetHdr}`, async () => {
+      const [a, b] = [await datagrams(), await datagrams()];
+      const [portA, portB, portSpare] = [await udpPort(), await udpPort(), await udpPort()];
+      const wire = path(`to-qemu-${vnetHdr}`);
+      const { netemu } = await startNetemu(
+        `out-${vnetHdr}`,
+        ...dgramOnHub('d', portA, a.port),
+        ...dgramOnHub('e', portSpare, a.port),
+        ...['-chardev', `socket,id=c,path=${wire},server=on,wait=off`],
+        ...['-object', `filter-redirector,id=r,netdev=d,queue=tx,outdev=c,vnet_hdr_support=${vnetHdr}`],
+      );
+      const qemu = startQemu(
+        ...dgramOnHub('q', portB, b.port),
+        ...['-chardev', `socket,id=c,path=${wire}`],
+        ...['-object', `filter-redirector,id=r,netdev=q,queue=rx,indev=c,vnet_hdr_support=${vnetHdr}`],
+      );
+      try {
+        await qemu.qmp;
+        a.send(frame(9), portA);
+        expect(await b.next()).toEqual(Buffer.from(frame(9)));
+      } finally {
+        qemu.child.kill('SIGKILL');
+        await netemu.stop();
+        for (const one of [a, b]) one.close();
+      }
+    });
+  }
 });
 
 it('a guestless netemu answers on loopback TCP too, and refuses to on others', async () => {
