@@ -1,5 +1,6 @@
 /** TCP through the user network against a host in memory: how each end of a connection shows at the other. */
 import { afterEach, describe, expect, it } from 'vitest';
+import { OptionError } from '../../../src/core/errors.ts';
 import { ERRNO } from '../../../src/host-io/host-io.ts';
 import { toHex } from '../../../src/wire/bytes.ts';
 import { pattern } from '../../tcp/lib/pair.ts';
@@ -457,6 +458,34 @@ describe('forwards', () => {
     expect(text(user.received)).toBe('meow');
     expect(made.length).toBe(1);
     expect(w.connect('10.0.2.100', 1235).user.log).toEqual([]);
+  });
+  it('guestfwd to a character device, also where nothing else may leave; one that is in use refuses', () => {
+    let busy = false;
+    world(
+      ',restrict=on,guestfwd=tcp:10.0.2.100:1234-chardev:c0,guestfwd=tcp::80-c1',
+      {},
+      {},
+      {},
+      {
+        openChardev: (reference) => {
+          expect(reference).toMatchObject({ kind: 'chardev' });
+          if (busy) throw new OptionError('already in use');
+          busy = true;
+          const handle = w.host.tcpConnect({ address: 'chardev', port: 1 });
+          w.host.latest.connecting = false;
+          w.host.latest.connected = true;
+          return handle;
+        },
+      },
+    );
+    const { user, socket } = w.connect('10.0.2.100', 1234);
+    user.send(bytes('to the device'));
+    w.host.push(socket, bytes('from it'));
+    w.run();
+    expect([text(socket.sentBytes), text(user.received)]).toEqual(['to the device', 'from it']);
+    expect(w.connect('10.0.2.4', 80).user.log).toEqual(['refused']);
+    busy = false;
+    expect(w.connect('10.0.2.4', 80).user.log).toEqual(['established']);
   });
   it('what this platform cannot serve is refused by name', () => {
     world();

@@ -1,5 +1,6 @@
 /** A guest, the user network and a host in memory, on the virtual clock. */
 import { expect } from 'vitest';
+import type { BackendContext } from '../../../../src/backends/backend.ts';
 import { UserBackend } from '../../../../src/backends/user/index.ts';
 import type { UserServices } from '../../../../src/backends/user/site.ts';
 import { parseNetdev } from '../../../../src/config/netdevs/index.ts';
@@ -25,6 +26,7 @@ export class World {
     guest: GuestOptions = {},
     services: Partial<UserServices> = {},
     log: Partial<Logger> = {},
+    more: Partial<BackendContext> = {},
   ) {
     const config = parseNetdev(`user,id=n0${options}`);
     if (config.type !== 'user') throw new Error('not user');
@@ -37,6 +39,7 @@ export class World {
         log: { ...silentLogger, ...log },
         hostIo: this.host,
         emit: () => {},
+        ...more,
       },
       { resolvers: () => this.resolvers, ...services },
     );
