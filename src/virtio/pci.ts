@@ -238,6 +238,11 @@ export abstract class VirtioPci extends PciFunction {
     };
   }
 
+  /** Another program serves the data queues. */
+  get servedOutside(): boolean {
+    return false;
+  }
+
   get #statusRead(): number {
     return this.#status === 0 && this.resetting ? STATUS_ACKNOWLEDGE : this.#status;
   }

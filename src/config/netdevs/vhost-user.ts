@@ -14,12 +14,21 @@ export const vhostUser = defineNetdev({
   type: 'vhost-user',
   summary: 'a vhost-user back-end in another process (virtio-net only)',
   options: defineOptions({
-    chardev: { kind: 'string', metavar: 'id', required: true, doc: 'The unix socket to the back-end.' },
-    vhostforce: { kind: 'bool', default: false, doc: 'Use vhost even for a guest that has no MSI-X.' },
+    chardev: {
+      kind: 'string',
+      metavar: 'id',
+      required: true,
+      doc: 'The unix socket to the back-end, client (with reconnect-ms: again and again) or server.',
+    },
+    vhostforce: {
+      kind: 'bool',
+      default: false,
+      doc: 'As in QEMU, where it says that there is no other way for the frames; there never is, so off does the same.',
+    },
     queues: {
       kind: 'int',
       default: 1,
-      doc: 'The number of queue pairs, 1 to 1024.',
+      doc: 'The number of queue pairs, 1 to 1024; the back-end must have as many.',
     },
   }),
   resolve: (o): VhostUserConfig => {

@@ -65,7 +65,7 @@ export const virtioCommands: readonly Command[] = [
         name: 'virtio-net',
         'bus-name': 'virtio-bus',
         'device-id': 1,
-        'vhost-started': false,
+        'vhost-started': nic.servedOutside,
         'device-endian': 'little',
         'guest-features': features(nic.accepted),
         'host-features': features(nic.offered),

@@ -326,7 +326,7 @@ export class VirtioNet extends VirtioPci implements Nic {
   }
 
   /** The queues are handed over, and all of them are served by whoever has them. */
-  get servedOutside(): boolean {
+  override get servedOutside(): boolean {
     return this.#server?.started ?? false;
   }
 
