@@ -92,6 +92,7 @@ export abstract class FramePort implements Client {
   #receiveInterest = 0;
   #sendInterest = 0;
   #writeBlocked = false;
+  #idle = false;
   /** How often in a row the host had no memory for a frame. */
   #retries = 0;
   readonly #starved;
@@ -171,8 +172,14 @@ export abstract class FramePort implements Client {
     return n;
   }
 
+  /** While true nothing is read: somebody else does. */
+  protected set idle(idle: boolean) {
+    this.#idle = idle;
+    this.#setInterest(READABLE, !idle && this.#heldTo === 0);
+  }
+
   #setInterest(bit: number, on: boolean): void {
-    if (this.receiveHandle === 0) return;
+    if (this.receiveHandle === 0 || (this.#idle && bit === READABLE && on)) return;
     if (bit === READABLE || this.receiveHandle === this.sendHandle) {
       this.#receiveInterest = on ? this.#receiveInterest | bit : this.#receiveInterest & ~bit;
       this.hostIo.setInterest(this.receiveHandle, this.#receiveInterest);

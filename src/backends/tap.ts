@@ -2,8 +2,8 @@
  * `tap`: a kernel interface, opened by name (and made if need be), handed in open by descriptors, or made by a helper. Each queue of a
  * multiqueue tap is a port; the kernel spreads flows over them.
  *
- * `vhost` asks for the kernel's vhost-net, which netemu does not drive: guests of netemu have their queues in netemu. It is refused with
- * vhostforce, and otherwise a warning, and frames go by the tap itself.
+ * With `vhost` the queues of a virtio-net whose machine has its RAM in files are handed to the kernel (vhost-net.ts). Where there is no vhost-net that is an
+ * error with vhostforce, and otherwise a warning, and frames go by the tap itself, as those of every other NIC do.
  */
 
 import type { NetdevConfigOf } from '../config/netdevs/index.ts';
@@ -15,6 +15,7 @@ import type { Backend, BackendContext, OpenBackend } from './backend.ts';
 import { openByHelper } from './bridge-helper.ts';
 import { needHostIo, opening, type Services, showFd, takeDescriptor } from './services.ts';
 import { TapPort } from './tap-port.ts';
+import { VhostNet } from './vhost-net.ts';
 
 /** Where no script is named and none is installed, the interface is left as it is. */
 const DEFAULT_SCRIPTS: readonly string[] = ['/etc/qemu-ifup', '/etc/qemu-ifdown'];
@@ -26,10 +27,17 @@ export class TapBackend implements Backend {
   readonly queues: readonly TapPort[];
   readonly #description: string;
   readonly #onClose: () => void;
+  readonly queueServer?: VhostNet;
   #closed = false;
 
-  constructor(queues: readonly TapPort[], description: string, onClose: () => void = () => {}) {
+  constructor(
+    queues: readonly TapPort[],
+    description: string,
+    onClose: () => void = () => {},
+    queueServer?: VhostNet,
+  ) {
     this.queues = queues;
+    if (queueServer !== undefined) this.queueServer = queueServer;
     this.ports = queues.map(({ port }) => port);
     this.stats = queues.length === 1 ? queues[0]!.stats : new QueueSums(queues);
     this.#description = description;
@@ -47,6 +55,7 @@ export class TapBackend implements Backend {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
+    this.queueServer?.close();
     this.#onClose();
     for (const queue of this.queues) queue.detach();
   }
@@ -68,8 +77,9 @@ class QueueSums {
 export function tapBackend(services: Services): OpenBackend<'tap'> {
   return async (config, context) => {
     const hostIo = needHostIo(context, 'tap');
-    checkVhost(config, context, hostIo);
-    const { source } = config;
+    const { source, vhost } = config;
+    if (vhost?.force && vhost.fds.length === 0 && !services.exists(VHOST_DEVICE))
+      withoutVhost(config.id, vhost, noVhost(), context);
     switch (source.kind) {
       case 'open':
         return await openByName(config, source, context, hostIo, services);
@@ -77,7 +87,7 @@ export function tapBackend(services: Services): OpenBackend<'tap'> {
         const taps = openEach(hostIo, source.fds, (fd) =>
           asTap(hostIo, takeDescriptor(fd, context, hostIo), showFd(fd)),
         );
-        return made(config, taps, context, hostIo, `fd=${source.fds.map(showFd).join(':')}`);
+        return made(config, taps, context, hostIo, services, `fd=${source.fds.map(showFd).join(':')}`);
       }
       case 'helper': {
         const handle = await openByHelper(source.helper, source.bridge, hostIo, services);
@@ -86,6 +96,7 @@ export function tapBackend(services: Services): OpenBackend<'tap'> {
           [asTap(hostIo, handle, 'of the helper')],
           context,
           hostIo,
+          services,
           `helper=${source.helper}`,
         );
       }
@@ -93,20 +104,56 @@ export function tapBackend(services: Services): OpenBackend<'tap'> {
   };
 }
 
-function checkVhost({ id, vhost }: NetdevConfigOf<'tap'>, context: BackendContext, hostIo: HostIo): void {
-  if (vhost === undefined) return;
-  if (vhost.force) {
-    throw new UnsupportedError(
-      'vhost-net requested but could not be initialized: netemu moves frames itself',
-    );
+const VHOST_DEVICE = '/dev/vhost-net';
+
+/** vhost-net for these queues, as it was asked for; undefined: without. Throws when it was to be forced; devices passed to us are then closed. */
+function vhostNet(
+  { id, vhost }: NetdevConfigOf<'tap'>,
+  queues: readonly TapPort[],
+  context: BackendContext,
+  hostIo: HostIo,
+  services: Services,
+): VhostNet | undefined {
+  if (vhost === undefined) return undefined;
+  const devices: Handle[] = [];
+  try {
+    for (const fd of vhost.fds) devices.push(takeDescriptor(fd, context, hostIo));
+    while (devices.length < queues.length) devices.push(openVhost(hostIo, services));
+  } catch (error) {
+    for (const handle of devices) hostIo.close(handle);
+    return withoutVhost(id, vhost, error, context);
   }
-  // They were given to us: nobody else closes them.
-  for (const fd of vhost.fds) hostIo.close(takeDescriptor(fd, context, hostIo));
-  const asked = vhost.fds.length > 0 ? 'vhostfds' : vhost.pollUs > 0 ? 'vhost and poll-us' : 'vhost';
-  context.log.warn(
-    { netdev: id },
-    `tap: ${asked} without effect: netemu does not drive vhost-net, frames go by the tap itself`,
-  );
+  try {
+    return new VhostNet(id, hostIo, context.log, queues, devices, vhost.pollUs, queues[0]!.stats);
+  } catch (error) {
+    return withoutVhost(id, vhost, error, context);
+  }
+}
+
+const noVhost = (): UnsupportedError =>
+  new UnsupportedError(`there is no ${VHOST_DEVICE} (the vhost_net kernel module is not loaded)`);
+
+function openVhost(hostIo: HostIo, services: Services): Handle {
+  if (!services.exists(VHOST_DEVICE)) throw noVhost();
+  try {
+    return hostIo.adopt(services.openFile(VHOST_DEVICE));
+  } catch (error) {
+    const code = (error as { code?: string }).code ?? 'EIO';
+    throw new HostIoError('open', code, `could not open ${VHOST_DEVICE}: ${errnoText(errnoOf(code))}`);
+  }
+}
+
+function withoutVhost(
+  id: string,
+  { force, pollUs }: NonNullable<TapConfig['vhost']>,
+  error: unknown,
+  context: BackendContext,
+): undefined {
+  if (!(error instanceof HostIoError || error instanceof UnsupportedError)) throw error;
+  const lead = 'vhost-net requested but could not be initialized';
+  if (force) throw new UnsupportedError(`${lead}: ${error.message}`);
+  const without = pollUs > 0 ? ', poll-us has no effect' : '';
+  context.log.warn({ netdev: id }, `tap: ${lead}: ${error.message}; frames go by the tap itself${without}`);
 }
 
 /** The tap that an open descriptor is; closes one that is none. */
@@ -138,6 +185,7 @@ function made(
   taps: readonly TapInfo[],
   context: BackendContext,
   hostIo: HostIo,
+  services: Services,
   description: string,
   onClose?: () => void,
 ): TapBackend {
@@ -150,11 +198,14 @@ function made(
     }
   }
   const name = (i: number): string => (taps.length === 1 ? config.id : `${config.id}.${i}`);
-  return new TapBackend(
-    taps.map((tap, i) => new TapPort(name(i), context, hostIo, tap)),
-    description,
-    onClose,
-  );
+  const queues = taps.map((tap, i) => new TapPort(name(i), context, hostIo, tap));
+  try {
+    const server = vhostNet(config, queues, context, hostIo, services);
+    return new TapBackend(queues, description, onClose, server);
+  } catch (error) {
+    for (const queue of queues) queue.detach();
+    throw error;
+  }
 }
 
 async function openByName(
@@ -184,7 +235,7 @@ async function openByName(
     throw error;
   }
   const shown = `ifname=${name},script=${script ?? 'no'},downscript=${downscript ?? 'no'}`;
-  return made(config, taps, context, hostIo, shown, () => {
+  return made(config, taps, context, hostIo, services, shown, () => {
     if (downscript === undefined || !mayRun(downscript, services, context)) return;
     // The script wants the interface, which is gone when the last queue is closed: it runs first.
     const status = services.runNow(downscript, [name]);

@@ -73,6 +73,11 @@ export interface NetworkOptions {
   readonly takeFd?: (name: string) => Handle | undefined;
 }
 
+/** Its backend has a NIC's queues or nothing. */
+function takesQueuesOnly({ backend }: Netdev): boolean {
+  return backend?.queueServer !== undefined && backend.queueServer.optional !== true;
+}
+
 /** A netdev: a backend's ports, or a port of a hub. */
 export interface Netdev {
   readonly id: string;
@@ -249,7 +254,7 @@ export class Network {
     if (backend !== null && backend.ports[0]!.peer !== null) {
       throw new OptionError(`netdev '${backend.id}' is in use`, { option: 'netdev' });
     }
-    if (backend?.backend?.queueServer !== undefined) throw vhostUserNeedsVirtio();
+    if (backend !== null && takesQueuesOnly(backend)) throw vhostUserNeedsVirtio();
     if (backend !== null && backend.ports.length > 1) {
       throw new OptionError('Multiqueue tap cannot be used with hubs', { option: 'netdev' });
     }
@@ -279,7 +284,7 @@ export class Network {
   #register(netdev: Netdev): Netdev {
     this.netdevs.set(netdev.id, netdev);
     // Queues are handed over when a device is made, or never.
-    if (netdev.backend?.queueServer !== undefined) return netdev;
+    if (takesQueuesOnly(netdev)) return netdev;
     for (const device of this.devices.values()) {
       if (this.#served.has(device)) continue;
       if (device.config.netdev === netdev.id && device.nic.ports[0]!.peer === null)
@@ -338,7 +343,9 @@ export class Network {
   makeDevice(config: DeviceConfig, host: DeviceHost): Device {
     if (this.#closed) throw new OptionError('the network is closed');
     const netdev = this.checkDevice(config);
-    const server = netdev?.backend?.queueServer;
+    const offered = netdev?.backend?.queueServer;
+    const canHandOver = config.model === 'virtio-net' && host.sharedRam !== undefined;
+    const server = offered?.optional === true && !canHandOver ? undefined : offered;
     const id = config.id ?? this.#freeDeviceId(config.qomType);
     const mac = this.#macs.take(config.mac);
     let nic: Nic;
@@ -379,7 +386,7 @@ export class Network {
     const netdev = this.netdevs.get(config.netdev);
     if (netdev === undefined) throw propertyNotFoundValue(config.qomType, 'netdev', config.netdev);
     if (netdev.ports[0]!.peer !== null) throw propertyInUse(config.qomType, 'netdev', config.netdev);
-    if (netdev.backend?.queueServer !== undefined && config.model !== 'virtio-net')
+    if (takesQueuesOnly(netdev) && config.model !== 'virtio-net')
       throw vhostUserNeedsVirtio();
     return netdev;
   }

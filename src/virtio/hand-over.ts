@@ -44,6 +44,8 @@ export interface QueueSource {
 }
 
 export interface QueueServer {
+  /** The netdev's ports carry frames as well, for a device that does not hand its queues over. Absent: they do not. */
+  readonly optional?: boolean;
   /** Queue pairs that it serves. */
   readonly pairs: number;
   /** It serves queues of the source of an earlier epoch. */

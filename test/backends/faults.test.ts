@@ -4,6 +4,7 @@ import { writeFileSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { DatagramPortStats } from '../../src/backends/datagram-port.ts';
 import type { L2tpv3Stats } from '../../src/backends/l2tpv3.ts';
+import { nodeServices } from '../../src/backends/node-services.ts';
 import type { StreamPortStats } from '../../src/backends/stream-port.ts';
 import { readCounters } from '../../src/core/stats.ts';
 import { type Handle, READABLE } from '../../src/host-io/host-io.ts';
@@ -516,8 +517,12 @@ describe('names of interfaces and bridges', () => {
 
 describe('what this machine cannot do', () => {
   it('is told', async () => {
+    await lab.end();
+    lab = new BackendLab({
+      services: { exists: (path) => path !== '/dev/vhost-net' && nodeServices.exists(path) },
+    });
     expect(await lab.refusal('tap', { vhost: true, vhostforce: true })).toBe(
-      'vhost-net requested but could not be initialized: netemu moves frames itself',
+      'vhost-net requested but could not be initialized: there is no /dev/vhost-net (the vhost_net kernel module is not loaded)',
     );
     expect(await lab.refusal('bridge', { helper: '/no/such/helper' })).toBe(
       'bridge helper failed: could not run /no/such/helper: No such file or directory',

@@ -10,6 +10,7 @@ import {
   existsSync,
   mkdirSync,
   mkdtempSync,
+  openSync,
   readFileSync,
   rmSync,
   statSync,
@@ -19,6 +20,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { nodeBackends } from '../../src/backends/index.ts';
+import { nodeServices } from '../../src/backends/node-services.ts';
 import type { TapBackend } from '../../src/backends/tap.ts';
 import type { TapStats } from '../../src/backends/tap-port.ts';
 import { SystemClock, seededRandom } from '../../src/core/clock.ts';
@@ -282,12 +284,49 @@ describe('a tap', () => {
     await lab.end();
   });
 
-  it('warns that vhost has no effect', async () => {
-    const lab = new BackendLab();
-    await lab.open('tap', { ifname: `${RUN}v`, script: 'no', downscript: 'no', vhost: true, 'poll-us': 5 });
+  it('goes without vhost-net where there is none, or one that cannot be had, and says so', async () => {
+    let openFile = (_path: string): number => {
+      throw new Error('not to be opened');
+    };
+    let isThere = false;
+    const lab = new BackendLab({
+      services: {
+        exists: (path) => (path === '/dev/vhost-net' ? isThere : nodeServices.exists(path)),
+        openFile: (path) => openFile(path),
+      },
+    });
+    const options = { ifname: `${RUN}v`, script: 'no', downscript: 'no', vhost: true };
+    const lead = 'vhost-net requested but could not be initialized: ';
+    const opened = async (more: object = {}): Promise<void> => {
+      const backend = await lab.open('tap', { ...options, ...more });
+      expect(backend.queueServer).toBeUndefined();
+      lab.forget(backend);
+    };
+    await opened({ 'poll-us': 5 });
+    isThere = true;
+    openFile = () => {
+      throw Object.assign(new Error('open'), { code: 'EACCES' });
+    };
+    await opened();
+    // A device that is none: it knows none of the requests.
+    openFile = () => openSync('/dev/null', 'r+');
+    await opened();
+    const reasons = [
+      'there is no /dev/vhost-net (the vhost_net kernel module is not loaded)',
+      'could not open /dev/vhost-net: Permission denied',
+      'VHOST_SET_OWNER: Inappropriate ioctl for device',
+    ];
     expect(lab.logged).toEqual([
-      'tap: vhost and poll-us without effect: netemu does not drive vhost-net, frames go by the tap itself',
+      `tap: ${lead}${reasons[0]}; frames go by the tap itself, poll-us has no effect`,
+      `tap: ${lead}${reasons[1]}; frames go by the tap itself`,
+      `tap: ${lead}${reasons[2]}; frames go by the tap itself`,
     ]);
+    expect(await lab.refusal('tap', { ...options, vhostforce: true })).toBe(`${lead}${reasons[2]}`);
+    lab.passedFds.set('mine', lab.hostIo.eventFd());
+    // Whoever passes a device gives it away.
+    const passed = lab.open('tap', { ...options, vhostforce: true, vhostfd: 'mine' });
+    await expect(passed).rejects.toThrow(`${lead}${reasons[2]}`);
+    expect(lab.hostIo.stats().openHandles).toBe(0);
     await lab.end();
   });
 
