@@ -82,65 +82,9 @@ export class TxParts {
    * frame of more than COPY_MAX_BYTES borrows from guest RAM, if it can and `lender` is not 0; then its TAG is still to be set.
    */
   gather(gap: number, lender: number): number {
-    if (lender !== 0 && this.bytes > COPY_MAX_BYTES) {
-      const frame = this.#gather(gap, lender);
-      if (frame >= 0) return frame;
-    }
-    return this.#gather(gap, 0);
-  }
-
-  #gather(gap: number, lender: number): number {
-    const pool = this.#pool;
-    const memory = this.#memory;
-    const t = pool.table;
-    const head = lender !== 0 ? PRIVATE_BYTES : this.bytes;
-    const frame = pool.alloc(head + gap + SKEW_MAX);
-    if (frame === 0) return 0;
-    // As the first part lies, so that it is copied in whole words.
-    const slot = t[frame + OFFSET] + (this.#address[0] % 8);
-    t[frame + OFFSET] = slot;
-    let copied = 0;
-    let part = 0;
-    let within = 0;
-    while (copied < head) {
-      const length = this.#length[part] - within;
-      let size = Math.min(length, head - copied);
-      // The addresses go in front of the gap, the rest behind it.
-      if (gap !== 0 && copied < ADDRESSES_BYTES) size = Math.min(size, ADDRESSES_BYTES - copied);
-      const to = slot + copied + (copied >= ADDRESSES_BYTES ? gap : 0);
-      const address = this.#address[part] + within;
-      const at = memory.translate(address, size, DMA_READ);
-      if (at >= 0) {
-        copyMemory(memory.hit, at, pool.memories[0], to, size);
-      } else if (!memory.read(address, pool.bytes, to, size)) {
-        pool.release(frame);
-        return NOT_RAM;
-      }
-      copied += size;
-      within += size;
-      if (within === this.#length[part]) {
-        part++;
-        within = 0;
-      }
-    }
-    pool.setLength(frame, head + gap);
-    if (lender === 0) return frame;
-    if (this.count - part > BORROWED_PARTS_MAX) {
-      pool.release(frame);
-      return NOT_RAM;
-    }
-    let tail = frame;
-    for (; part < this.count; part++, within = 0) {
-      tail = memory.borrow(frame, tail, this.#address[part] + within, this.#length[part] - within);
-      if (tail === 0 || tail === NOT_BORROWABLE) {
-        // No RAM, remote RAM or no record: whoever copies finds out which.
-        pool.release(frame);
-        return NOT_RAM;
-      }
-    }
-    t[frame + LENDER] = lender;
-    t[frame + TAG] = -1;
-    return frame;
+    const { bytes, count } = this;
+    const lends = bytes > COPY_MAX_BYTES ? lender : 0;
+    return gatherFrame(this.#memory, this.#pool, this.#address, this.#length, 0, 0, count, bytes, gap, lends);
   }
 
   /** Address and length of each part. */
@@ -152,4 +96,88 @@ export class TxParts {
     this.clear();
     for (const [address, length] of list) this.add(address, length);
   }
+}
+
+/**
+ * The frame of `bytes` bytes that lie in parts [part, end) from byte `within` of the first on: `TxParts.gather` for who keeps parts in arrays of their own. With a lender it
+ * borrows, if it can.
+ */
+export function gatherFrame(
+  memory: GuestMemory,
+  pool: FramePool,
+  address: Float64Array,
+  length: Int32Array,
+  part: number,
+  within: number,
+  end: number,
+  bytes: number,
+  gap: number,
+  lender: number,
+): number {
+  if (lender !== 0) {
+    const frame = gatherOnce(memory, pool, address, length, part, within, end, bytes, gap, lender);
+    if (frame >= 0) return frame;
+  }
+  return gatherOnce(memory, pool, address, length, part, within, end, bytes, gap, 0);
+}
+
+/** NOT_RAM also when what was to be borrowed cannot be. */
+function gatherOnce(
+  memory: GuestMemory,
+  pool: FramePool,
+  address: Float64Array,
+  length: Int32Array,
+  part: number,
+  within: number,
+  end: number,
+  bytes: number,
+  gap: number,
+  lender: number,
+): number {
+  const t = pool.table;
+  const head = lender !== 0 ? PRIVATE_BYTES : bytes;
+  const frame = pool.alloc(head + gap + SKEW_MAX);
+  if (frame === 0) return 0;
+  // As the first byte lies, so that it is copied in whole words.
+  const slot = t[frame + OFFSET] + ((address[part] + within) % 8);
+  t[frame + OFFSET] = slot;
+  let copied = 0;
+  while (copied < head) {
+    let size = Math.min(length[part] - within, head - copied);
+    // The addresses go in front of the gap, the rest behind it.
+    if (gap !== 0 && copied < ADDRESSES_BYTES) size = Math.min(size, ADDRESSES_BYTES - copied);
+    const to = slot + copied + (copied >= ADDRESSES_BYTES ? gap : 0);
+    const from = address[part] + within;
+    const at = memory.translate(from, size, DMA_READ);
+    if (at >= 0) {
+      copyMemory(memory.hit, at, pool.memories[0], to, size);
+    } else if (!memory.read(from, pool.bytes, to, size)) {
+      pool.release(frame);
+      return NOT_RAM;
+    }
+    copied += size;
+    within += size;
+    if (within === length[part]) {
+      part++;
+      within = 0;
+    }
+  }
+  pool.setLength(frame, head + gap);
+  if (lender === 0) return frame;
+  if (end - part > BORROWED_PARTS_MAX) {
+    pool.release(frame);
+    return NOT_RAM;
+  }
+  let tail = frame;
+  for (; part < end; part++, within = 0) {
+    tail = memory.borrow(frame, tail, address[part] + within, length[part] - within);
+    if (tail === 0 || tail === NOT_BORROWABLE) {
+      // No RAM, remote RAM or no record: whoever copies finds out which.
+      pool.release(frame);
+      return NOT_RAM;
+    }
+  }
+  t[frame + LENDER] = lender;
+  t[frame + TAG] = -1;
+  return frame;
 }

@@ -10,7 +10,7 @@
  * in the guest's ring, and the driver's kicks are not asked for.
  */
 
-import { copyMemory, copyRounded } from '../../core/copy.ts';
+import { copyRounded } from '../../core/copy.ts';
 import type { Timer } from '../../core/loop.ts';
 import {
   CSUM_OFFSET,
@@ -41,23 +41,19 @@ import {
   ACCEPT_USO,
   type Port,
 } from '../../core/port.ts';
-import { DMA_READ, NOT_BORROWABLE } from '../../pci/guest-memory.ts';
+import { DMA_READ } from '../../pci/guest-memory.ts';
 import { CHAINS_MAX, ChainBatch } from '../../virtio/chains.ts';
 import { FAULT_BUFFER_ADDRESS } from '../../virtio/faults.ts';
 import type { VirtQueue } from '../../virtio/queue.ts';
 import { fromHex, toHex } from '../../wire/bytes.ts';
 import { VirtioNetHdr, VNET_HDR_F_NEEDS_CSUM, VNET_HDR_GSO_ECN } from '../../wire/virtio-net-hdr.ts';
 import { FRAME_MIN_BYTES, HEADER_BYTES, padFrame } from '../frame-size.ts';
+import { COPY_MAX_BYTES, gatherFrame, NOT_RAM, SKEW_MAX } from '../tx-parts.ts';
 import type { NetContext } from './net.ts';
 
 const BATCH = 64;
 /** Chains of one pass. */
 const PASS_CHAINS = 1024;
-/** Frames up to this length are copied whole; bench/virtio-tx.ts measures where borrowing begins to pay. */
-const COPY_MAX_BYTES = 1536;
-/** More borrowed segments than this are copied together instead: native code has a limit on them. */
-const BORROWED_PARTS_MAX = 64;
-const SKEW_MAX = 7;
 const POOL_RETRY_NS = 1e6;
 const ENTRY_SHIFT = 16;
 /** In place of an entry: the chain is used when the port took the frame; when the frame was released. */
@@ -370,12 +366,11 @@ export class Transmitter implements Lender {
       return DROPPED;
     }
     const fieldsEnd = (facts & FACT_NEEDS_CSUM) !== 0 ? header.csumStart + header.csumOffset + 2 : 0;
-    let frame = NOT_BORROWABLE;
-    if (bytes > COPY_MAX_BYTES && fieldsEnd <= PRIVATE_BYTES)
-      frame = this.#gather(part, within, end, bytes, true);
-    if (frame === NOT_BORROWABLE) frame = this.#gather(part, within, end, bytes, false);
-    if (frame === EXHAUSTED) return EXHAUSTED;
-    if (frame === NOT_BORROWABLE) return this.#badAddress();
+    const lender = bytes > COPY_MAX_BYTES && fieldsEnd <= PRIVATE_BYTES ? this.#lender : 0;
+    const frame = gatherFrame(memory, pool, address, length, part, within, end, bytes, 0, lender);
+    if (frame === 0) return EXHAUSTED;
+    if (frame === NOT_RAM) return this.#badAddress();
+    if (pool.table[frame + LENDER] !== 0) stats.txBorrowed++;
     if (bytes < FRAME_MIN_BYTES) padFrame(pool, frame);
     if (facts !== 0) {
       const t = pool.table;
@@ -424,57 +419,6 @@ export class Transmitter implements Lender {
     if ((need & ~can) !== 0) return -1;
     facts |= header.gsoType << 8;
     return facts;
-  }
-
-  /**
-   * The frame with the parts' bytes from `within` of part `part` on. With `borrow` only its head is copied. Returns EXHAUSTED, or NOT_BORROWABLE when an address is
-   * not RAM, or not RAM that can be borrowed.
-   */
-  #gather(part: number, within: number, end: number, bytes: number, borrow: boolean): number {
-    const { pool, memory } = this.#net;
-    const { address, length } = this.#chains;
-    const head = borrow ? PRIVATE_BYTES : bytes;
-    const frame = pool.alloc(head + SKEW_MAX);
-    if (frame === 0) return EXHAUSTED;
-    // As the first byte lies, so that it is copied in whole words.
-    const slot = pool.table[frame + OFFSET] + ((address[part] + within) % 8);
-    pool.table[frame + OFFSET] = slot;
-    for (let copied = 0; copied < head; ) {
-      const size = Math.min(length[part] - within, head - copied);
-      const from = address[part] + within;
-      const at = memory.translate(from, size, DMA_READ);
-      if (at >= 0) {
-        copyMemory(memory.hit, at, pool.memories[0], slot + copied, size);
-      } else if (!memory.read(from, pool.bytes, slot + copied, size)) {
-        pool.release(frame);
-        return NOT_BORROWABLE;
-      }
-      copied += size;
-      within += size;
-      if (within === length[part]) {
-        part++;
-        within = 0;
-      }
-    }
-    pool.setLength(frame, head);
-    if (!borrow) return frame;
-    if (end - part > BORROWED_PARTS_MAX) {
-      pool.release(frame);
-      return NOT_BORROWABLE;
-    }
-    let tail = frame;
-    for (; part < end; part++, within = 0) {
-      tail = memory.borrow(frame, tail, address[part] + within, length[part] - within);
-      if (tail <= 0) {
-        // No RAM, remote RAM or no record: whoever copies finds out which.
-        pool.release(frame);
-        return NOT_BORROWABLE;
-      }
-    }
-    pool.table[frame + LENDER] = this.#lender;
-    pool.table[frame + TAG] = -1;
-    this.#net.stats.txBorrowed++;
-    return frame;
   }
 
   // Handing on.
