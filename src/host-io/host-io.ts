@@ -105,6 +105,11 @@ export interface HostIo {
    * FAILED and `takeError`, never thrown; only want of descriptors or memory and an address that is none are. The same for unixConnect.
    */
   tcpConnect(remote: Endpoint, options?: TcpOptions): Handle;
+  /**
+   * Whether a connection that was just begun stands already, as one over the loopback mostly does. False: WRITABLE or FAILED will tell. Saves a turn, and
+   * an implementation need not know.
+   */
+  isConnected(handle: Handle): boolean;
   tcpListen(local: Endpoint, options?: { backlog?: number; v6Only?: boolean }): Handle;
   unixConnect(path: string): Handle;
   /** Makes the socket file with mode 0600 and unlinks it on close. A socket file that nobody serves any more is taken over. */

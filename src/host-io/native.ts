@@ -29,6 +29,7 @@ import {
   type TapInfo,
   type TcpOptions,
   type UdpOptions,
+  WRITABLE,
 } from './host-io.ts';
 
 const EVENT_PAIRS = 64;
@@ -246,7 +247,11 @@ export class NativeHostIo implements HostIo {
     const { address, port } = remote;
     const from = local?.address;
     const handle = this.#addon.tcpConnect(address, port, from, local?.port ?? 0, noDelay, bindInterface);
-    return this.#check(handle, 'connect', `connect to ${show(remote)}`);
+    return handle > 0 ? handle : this.#check(handle, 'connect', `connect to ${show(remote)}`);
+  }
+
+  isConnected(handle: Handle): boolean {
+    return this.#addon.waitReady(handle, WRITABLE, 0) === WRITABLE;
   }
 
   tcpListen(local: Endpoint, options: { backlog?: number; v6Only?: boolean } = {}): Handle {

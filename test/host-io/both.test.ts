@@ -318,6 +318,19 @@ describe.each(['native', 'portable'] as const)('host I/O, %s', (implementation) 
       expect(host.takeError(client)).toBe(0);
     });
 
+    it('knows of a connection that it stands, at once where it can tell, and never of one that does not', async () => {
+      const { host } = lab;
+      const listener = host.tcpListen(LOOPBACK);
+      const client = host.tcpConnect(host.localEndpoint(listener));
+      expect(host.isConnected(client)).toBe(host.implementation === 'native');
+      await lab.ready(client, WRITABLE);
+      expect(host.takeError(client)).toBe(0);
+      const refused = host.localEndpoint(listener);
+      host.close(listener);
+      expect(host.isConnected(host.tcpConnect(refused))).toBe(false);
+      expect(host.isConnected(12_345)).toBe(false);
+    });
+
     it('tells an unreachable network like a refused connection, and does not throw', async () => {
       const { host } = lab;
       const client = host.tcpConnect({ address: '255.255.255.255', port: 1 });

@@ -75,6 +75,8 @@ class Fake {
   /** Whether by a raw socket, which hears the replies to everybody. */
   rawPings = false;
   interestCalls = 0;
+  /** As over the loopback. */
+  connectsAtOnce = false;
   readonly implementation = 'fake';
   readonly #loop: Loop;
   readonly #pool: FramePool;
@@ -240,7 +242,8 @@ class Fake {
     s.remote = remote;
     if (options.local !== undefined) s.local = options.local;
     s.bindInterface = options.bindInterface;
-    s.connecting = true;
+    s.connecting = !this.connectsAtOnce;
+    s.connected = this.connectsAtOnce;
     return s.handle;
   }
   #listen(local: Endpoint): Handle {
@@ -248,6 +251,10 @@ class Fake {
     s.local = { address: local.address, port: local.port || this.#port++ };
     return s.handle;
   }
+  isConnected(handle: Handle): boolean {
+    return this.#of(handle).connected;
+  }
+
   tcpListen(local: Endpoint): Handle {
     return this.#listen(local);
   }

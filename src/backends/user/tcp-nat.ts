@@ -140,7 +140,7 @@ export class TcpNat implements FlowOwner {
       stats.tcpDropNoDescriptor++;
       return;
     }
-    this.#begin(c, handle, false, 'nat');
+    this.#begin(c, handle, site.hostIo.isConnected(handle), 'nat');
   }
 
   #innerServer(c: Connection): Handle | null | undefined {

@@ -28,6 +28,9 @@ import { type NetnsOptions, parseNetnsOptions } from './options.ts';
 /** The name under which the namespace's tap is handed to its netdev, once. */
 const TAP_FD = 'netns-tap';
 
+/** A request's answer mostly comes sooner than a process falls asleep and wakes up. Only traffic in quick succession is waited for like this. */
+const BUSY_POLL_NS = 50_000;
+
 /** Runs what follows `netemu netns`; resolves to the exit status. Rejects like the main command. */
 export async function netnsCommand(argv: readonly string[]): Promise<number> {
   const options = parseNetnsOptions(argv, process.env.SHELL, (declarations) =>
@@ -42,7 +45,7 @@ async function run({ declarations, user, ifname, command }: NetnsOptions): Promi
   const warn = (text: string): void => {
     process.stderr.write(`netemu: warning: ${text}\n`);
   };
-  const hostIo = createHostIo({ implementation: 'native' });
+  const hostIo = createHostIo({ implementation: 'native', busyPollNs: BUSY_POLL_NS });
   const epochMs = Date.now();
   let tapHandle: Handle | undefined;
   const network = new Network({

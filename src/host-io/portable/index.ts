@@ -224,6 +224,10 @@ export class PortableHostIo implements HostIo, EntryOwner {
     return this.#add(new StreamEntry(this, socket, false, null));
   }
 
+  isConnected(): boolean {
+    return false;
+  }
+
   tcpListen(local: Endpoint, options: { backlog?: number; v6Only?: boolean } = {}): Handle {
     return this.#add(ListenerEntry.tcp(this, local, options.backlog ?? BACKLOG, options.v6Only ?? true));
   }
