@@ -7,13 +7,15 @@
  *
  * Both end the queue's use; the device must not touch it again.
  *
+ * With a ledger, what is in flight can be told after this process ended without a word.
+ *
  * While guest memory has a dirty log, what the queue writes to its ring is marked in it: the whole of the part that it writes, which is a page or a few. Buffers are marked before the driver
  * is told, whose last ones GuestMemory still keeps.
  */
 
 import type { DirtyLog } from '../pci/dirty-log.ts';
 import type { GuestMemory } from '../pci/guest-memory.ts';
-import type { ChainBatch } from './chains.ts';
+import { CHAIN_PARTS_MAX, type ChainBatch } from './chains.ts';
 import type { QueueLayout, QueuePosition, VirtQueue } from './queue.ts';
 import { DESCRIPTOR_BYTES } from './split.ts';
 
@@ -25,6 +27,27 @@ const USED_ENTRY_BYTES = 8;
 /** `usedLogAddress` when writes to the used ring are not to be marked. */
 export const NOT_LOGGED = -1;
 
+export interface InFlightChain {
+  readonly id: number;
+  readonly slots: number;
+}
+
+/** Notes what is in flight where it outlives this process; each step is noted before or after the ring shows it, so that either state can be told from what is there. */
+export interface Ledger {
+  /** There was something to continue. */
+  readonly continued: boolean;
+  /** What was in flight when it was opened, in the order of fetch, and where the ring stands then. */
+  readonly left: readonly InFlightChain[];
+  readonly position: QueuePosition;
+  /** `descriptors`: a packed chain's, as they lie in the ring. */
+  fetched(id: number, slots: number, descriptors: DataView): void;
+  unfetched(id: number): void;
+  used(id: number): void;
+  /** The driver is about to be shown all that was used up to `used` (QueuePosition). */
+  publishing(used: number): void;
+  published(): void;
+}
+
 export class TrackedQueue implements VirtQueue {
   readonly layout: QueueLayout;
   readonly size: number;
@@ -35,8 +58,16 @@ export class TrackedQueue implements VirtQueue {
   /** Where the used ring (or device event suppression) lies in the dirty log's addresses; NOT_LOGGED: it is not marked. */
   usedLogAddress = NOT_LOGGED;
 
-  constructor(queue: VirtQueue) {
+  readonly #ledger: Ledger | null;
+  /** A packed chain as it lies in the ring, for the ledger. */
+  readonly #descriptors: Uint8Array;
+  readonly #descriptorView: DataView;
+
+  constructor(queue: VirtQueue, ledger: Ledger | null = null) {
     this.#queue = queue;
+    this.#ledger = ledger;
+    this.#descriptors = new Uint8Array(ledger === null ? 0 : DESCRIPTOR_BYTES * CHAIN_PARTS_MAX);
+    this.#descriptorView = new DataView(this.#descriptors.buffer);
     this.layout = queue.layout;
     this.size = queue.size;
     this.packed = queue.packed;
@@ -56,19 +87,43 @@ export class TrackedQueue implements VirtQueue {
   }
 
   fetch(memory: GuestMemory, batch: ChainBatch, limit: number): number {
+    let place = this.#ledger !== null && this.packed ? this.#queue.position().avail & ~WRAP : 0;
     const count = this.#queue.fetch(memory, batch, limit);
     const { id, slots } = batch;
     for (let i = 0; i < count; i++) this.#slots[id[i]] = slots[i];
+    if (this.#ledger === null) return count;
+    for (let i = 0; i < count; i++) {
+      if (this.packed) place = this.#readDescriptors(memory, place, slots[i]);
+      this.#ledger.fetched(id[i], slots[i], this.#descriptorView);
+    }
     return count;
   }
 
+  /** The descriptors of a packed chain, which may lie over the ring's end; returns the place behind them. */
+  #readDescriptors(memory: GuestMemory, place: number, slots: number): number {
+    for (let i = 0; i < slots; i++) {
+      memory.read(
+        this.layout.descriptors + DESCRIPTOR_BYTES * place,
+        this.#descriptors,
+        DESCRIPTOR_BYTES * i,
+        DESCRIPTOR_BYTES,
+      );
+      place = place + 1 === this.size ? 0 : place + 1;
+    }
+    return place;
+  }
+
   unfetch(batch: ChainBatch, from: number): void {
-    for (let i = from; i < batch.count; i++) this.#slots[batch.id[i]] = 0;
+    for (let i = batch.count - 1; i >= from; i--) {
+      this.#slots[batch.id[i]] = 0;
+      this.#ledger?.unfetched(batch.id[i]);
+    }
     this.#queue.unfetch(batch, from);
   }
 
   push(memory: GuestMemory, id: number, slots: number, bytes: number): void {
     this.#slots[id] = 0;
+    this.#ledger?.used(id);
     this.#queue.push(memory, id, slots, bytes);
   }
 
@@ -81,11 +136,14 @@ export class TrackedQueue implements VirtQueue {
     to: number,
   ): void {
     for (let i = from; i < to; i++) this.#slots[ids[i]] = 0;
+    if (this.#ledger !== null) for (let i = from; i < to; i++) this.#ledger.used(ids[i]);
     this.#queue.pushRun(memory, ids, slots, written, from, to);
   }
 
   publish(memory: GuestMemory): boolean {
+    this.#ledger?.publishing(this.#queue.position().used);
     const wanted = this.#queue.publish(memory);
+    this.#ledger?.published();
     if (memory.dirtyLog !== null) this.#mark(memory, memory.dirtyLog);
     return wanted;
   }
@@ -116,6 +174,8 @@ export class TrackedQueue implements VirtQueue {
 
   /** The position before the chains in flight, which must be the last ones fetched. */
   rewind(): QueuePosition {
+    if (this.#ledger !== null)
+      for (let id = 0; id < this.#slots.length; id++) if (this.#slots[id] !== 0) this.#ledger.unfetched(id);
     const { avail, used } = this.#queue.position();
     const back = this.#queue.inFlight;
     if (!this.packed) return { avail: (avail - back) & 0xffff, used };

@@ -69,6 +69,7 @@ export const PROTOCOL_FEATURES =
   PF_RARP |
   PF_REPLY_ACK |
   PF_MTU |
+  PF_INFLIGHT_SHMFD |
   PF_RESET_DEVICE |
   PF_CONFIGURE_MEM_SLOTS |
   PF_STATUS;
@@ -82,6 +83,8 @@ export const VRING_ADDR_BYTES = 40;
 export const VRING_F_LOG = 1;
 /** Bytes of the log, and where it begins in its file. */
 export const LOG_BYTES = 16;
+/** Bytes of the file, offset in it, queues, queue size; most front-ends send 4 bytes of padding too. */
+export const INFLIGHT_LEAST_BYTES = 20;
 /** Guest address, size, front-end's address, offset in the file. */
 export const REGION_BYTES = 32;
 /** Bytes of the area, its offset in the file, queues and their size (16 bits each, padded to 8 bytes). */

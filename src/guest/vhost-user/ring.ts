@@ -12,7 +12,8 @@ import type { GuestMemory } from '../../pci/guest-memory.ts';
 import type { Features } from '../../virtio/features.ts';
 import { F_RING_PACKED } from '../../virtio/features.ts';
 import { isLayoutValid, openQueue, type QueueLayout, type QueuePosition } from '../../virtio/queue.ts';
-import { NOT_LOGGED, TrackedQueue } from '../../virtio/tracked.ts';
+import { type Ledger, NOT_LOGGED, TrackedQueue } from '../../virtio/tracked.ts';
+import { isRun, openLedger } from './inflight.ts';
 import type { FrontEndMemory } from './memory.ts';
 
 const USED_INDEX_OFFSET = 2;
@@ -105,12 +106,37 @@ export class Ring {
     return isLayoutValid(layout, packed) ? layout : null;
   }
 
-  /** Opens the queue where it stands; the caller serves it. */
-  open(layout: QueueLayout, features: Features, memory: GuestMemory): TrackedQueue {
+  /** Opens the queue where it stands; the caller serves it. `region`: where what is in flight is noted, and what a back-end before us noted is continued. */
+  open(
+    layout: QueueLayout,
+    features: Features,
+    memory: GuestMemory,
+    region: Uint8Array | null,
+  ): TrackedQueue {
     const packed = features.has(F_RING_PACKED);
-    this.queue = new TrackedQueue(openQueue(layout, features, this.#position(layout, packed, memory)));
+    const position = this.#position(layout, packed, memory);
+    const ledger = region === null ? null : openLedger(region, layout, packed, position.used, memory);
+    this.queue =
+      ledger?.continued === true
+        ? this.#continue(layout, features, memory, ledger)
+        : new TrackedQueue(openQueue(layout, features, position), ledger);
     this.queue.usedLogAddress = this.usedLogAddress;
     return this.queue;
+  }
+
+  /** What was in flight is fetched again where the ring still holds it in order; else it goes back to the driver as it is: the network loses frames, and no buffer. */
+  #continue(layout: QueueLayout, features: Features, memory: GuestMemory, ledger: Ledger): TrackedQueue {
+    const { left, position } = ledger;
+    if (isRun(left, layout, features.has(F_RING_PACKED), position.used, memory)) {
+      for (const { id } of left) ledger.unfetched(id);
+      const { used } = position;
+      return new TrackedQueue(openQueue(layout, features, { avail: used, used }), ledger);
+    }
+    const slots = left.reduce((sum, chain) => sum + chain.slots, 0);
+    const queue = new TrackedQueue(openQueue(layout, features, position, slots), ledger);
+    for (const chain of left) queue.push(memory, chain.id, chain.slots, 0);
+    if (queue.publish(memory)) this.interrupt();
+    return queue;
   }
 
   /** Marks writes to the used ring there from now on. */

@@ -46,6 +46,7 @@ import * as p from '../../virtio/vhost-user.ts';
 import { putU16be } from '../../wire/bytes.ts';
 import { ETHERTYPE_RARP } from '../../wire/ethernet.ts';
 import type { VhostUserHost } from './host.ts';
+import { InflightArea, regionBytes } from './inflight.ts';
 import { FrontEndMemory, MAX_REGIONS, type MemoryStats, type RegionPlace } from './memory.ts';
 import { Ring, takeEventFd } from './ring.ts';
 import { Wire, type WireStats } from './wire.ts';
@@ -129,6 +130,7 @@ export class Session {
   readonly #wire: Wire;
   readonly #memory: FrontEndMemory;
   readonly #log: WriteLog;
+  #inflight: InflightArea | null = null;
   readonly #rings: readonly Ring[];
   readonly #offered = new Features();
   readonly #features = new Features();
@@ -237,6 +239,24 @@ export class Session {
       ],
       [p.SEND_RARP, { bytes: p.U64_BYTES, handle: (at) => this.#sendRarp(at) }],
       [p.NET_SET_MTU, u64((bytes) => this.#setMtu(bytes))],
+      [
+        p.GET_INFLIGHT_FD,
+        {
+          bytes: p.INFLIGHT_LEAST_BYTES,
+          list: true,
+          replies: true,
+          handle: (at, bytes) => this.#getInflight(at, bytes),
+        },
+      ],
+      [
+        p.SET_INFLIGHT_FD,
+        {
+          bytes: p.INFLIGHT_LEAST_BYTES,
+          list: true,
+          fds: 1,
+          handle: (at, bytes, fds) => this.#setInflight(at, bytes, fds),
+        },
+      ],
       [p.RESET_DEVICE, { bytes: 0, handle: () => this.#reset() }],
       [p.GET_MAX_MEM_SLOTS, get(() => this.#replyU64(p.GET_MAX_MEM_SLOTS, MAX_REGIONS))],
       [
@@ -285,6 +305,8 @@ export class Session {
     this.#stopAll();
     for (const ring of this.#rings) ring.reset();
     this.#log.close();
+    this.#inflight?.close();
+    this.#inflight = null;
     this.#parts.device.attachTransport(null);
     this.#memory.clear();
     this.#parts.ended(reason);
@@ -511,7 +533,8 @@ export class Session {
       return p.EINVAL;
     }
     ringStats.starts++;
-    const queue = ring.open(layout, device.accepted, host.memory);
+    const region = this.#inflight?.region(ring.index, ring.size) ?? null;
+    const queue = ring.open(layout, device.accepted, host.memory, region);
     device.openQueueAt(ring.index, queue);
     this.#ringsChanged();
     // What was made available before we listened.
@@ -584,11 +607,57 @@ export class Session {
       ring.base = 0;
     }
     this.#log.switch(false);
+    this.#inflight?.forget();
     this.#settled = false;
     this.#features.clear();
     this.#status = 0;
     this.#mend();
     return 0;
+  }
+
+  // What is in flight.
+
+  #getInflight(at: number, bytes: number): number {
+    const { hostIo } = this.#parts;
+    const { view } = this.#wire;
+    const queues = view.getUint16(at + 16, true);
+    const queueSize = view.getUint16(at + 18, true);
+    if (!this.#hasInflight(bytes) || queues < 1 || queues > this.#rings.length) return p.EINVAL;
+    if (queueSize < 1 || queueSize > 32_768) return p.EINVAL;
+    const length = queues * regionBytes(queueSize);
+    const fd = hostIo.memoryFd('inflight', length);
+    const reply = this.#wire.replyView;
+    p.putU64(reply, p.HEADER_BYTES, length);
+    p.putU64(reply, p.HEADER_BYTES + 8, 0);
+    reply.setUint16(p.HEADER_BYTES + 16, queues, true);
+    reply.setUint16(p.HEADER_BYTES + 18, queueSize, true);
+    reply.setUint32(p.HEADER_BYTES + 20, 0, true);
+    this.#wire.reply(p.GET_INFLIGHT_FD, bytes, [fd]);
+    hostIo.close(fd);
+    return REPLIED;
+  }
+
+  #setInflight(at: number, bytes: number, fds: readonly Handle[]): number {
+    const { view } = this.#wire;
+    if (!this.#hasInflight(bytes) || fds.length !== 1) return p.EINVAL;
+    // Rings that run are noted where they began.
+    if (this.#rings.some(({ queue }) => queue !== null)) return p.EINVAL;
+    const area = InflightArea.open(
+      this.#parts.hostIo,
+      fds[0]!,
+      p.u64(view, at + 8),
+      p.u64(view, at),
+      view.getUint16(at + 16, true),
+      view.getUint16(at + 18, true),
+    );
+    if (area === null) return p.EINVAL;
+    this.#inflight?.close();
+    this.#inflight = area;
+    return 0;
+  }
+
+  #hasInflight(bytes: number): boolean {
+    return bytes <= p.INFLIGHT_BYTES && (this.#protocolFeatures & p.PF_INFLIGHT_SHMFD) !== 0;
   }
 
   // The network's own.

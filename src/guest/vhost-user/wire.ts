@@ -22,6 +22,7 @@ import {
 /** Messages handled before others have their turn. */
 const PASS_MESSAGES = 64;
 const REPLY_MAX_BYTES = 64;
+const NO_FDS: readonly Handle[] = [];
 
 export class WireStats {
   messages = 0;
@@ -114,15 +115,18 @@ export class Wire {
     return this.#outView;
   }
 
-  /** Sends the reply to `request` with `bytes` of payload. */
-  reply(request: number, bytes: number): void {
+  /** Sends the reply to `request` with `bytes` of payload; `fds` stay the caller's. */
+  reply(request: number, bytes: number, fds: readonly Handle[] = NO_FDS): void {
     const view = this.#outView;
     view.setUint32(REQUEST, request, true);
     view.setUint32(FLAGS, VERSION | FLAG_REPLY, true);
     view.setUint32(SIZE, bytes, true);
     const length = HEADER_BYTES + bytes;
     this.#stats.replies++;
-    if (this.#hostIo.sendBytes(this.#handle, this.#out, 0, length) !== length)
-      this.close('the front-end takes no replies');
+    const sent =
+      fds.length === 0
+        ? this.#hostIo.sendBytes(this.#handle, this.#out, 0, length)
+        : this.#hostIo.sendWithFds(this.#handle, this.#out.subarray(0, length), fds);
+    if (sent !== length) this.close('the front-end takes no replies');
   }
 }

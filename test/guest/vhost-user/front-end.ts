@@ -66,7 +66,7 @@ export interface Reply {
 
 export class FrontEnd {
   readonly hostIo: HostIo;
-  readonly handle: Handle;
+  handle: Handle;
   readonly ramFd: Handle;
   readonly ram: GuestRam;
   ended = false;
@@ -74,6 +74,8 @@ export class FrontEnd {
   readonly #replies: Reply[] = [];
   #bytes = new Uint8Array(0);
   #waiting: (() => void) | null = null;
+  /** Descriptors that came with replies. */
+  readonly received: Handle[] = [];
   readonly kicks: Handle[] = [];
   readonly calls: Handle[] = [];
   readonly errors: Handle[] = [];
@@ -89,9 +91,18 @@ export class FrontEnd {
     hostIo.watch(handle, READABLE, () => this.#read());
   }
 
+  /** Goes on with another back-end on the same memory. */
+  reconnect(handle: Handle): void {
+    this.handle = handle;
+    this.ended = false;
+    this.#bytes = new Uint8Array(0);
+    this.hostIo.watch(handle, READABLE, () => this.#read());
+  }
+
   #read(): void {
     const chunk = new Uint8Array(1 << 16);
-    const got = this.hostIo.receiveBytes(this.handle, chunk, 0, chunk.length);
+    const { bytes: got, fds } = this.hostIo.receiveWithFds(this.handle, chunk, 8);
+    this.received.push(...fds);
     if (got === 0 || (got < 0 && got !== -11)) {
       this.ended = true;
       this.hostIo.setInterest(this.handle, 0);
