@@ -8,12 +8,13 @@
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { release, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { capture, run } from './lib/command.ts';
 import { NetnsShell } from './lib/netns.ts';
 import { prepare } from './lib/prepare.ts';
+import { Qmp } from './lib/qmp.ts';
 
 const HOST = `ne-host-${process.pid}`;
 const WORLD = `ne-world-${process.pid}`;
@@ -43,11 +44,36 @@ const { createServer } = require('node:http');
 createServer((request, response) => response.end(request.socket.remoteAddress)).listen(80, '0.0.0.0', () => console.log('listening'));
 `;
 
-async function open(netdev: string): Promise<NetnsShell> {
+async function open(netdev: string, ...more: string[]): Promise<NetnsShell> {
   await shell?.close();
-  shell = new NetnsShell(['--netdev', `user,${netdev}`], HOST);
+  shell = new NetnsShell(['--netdev', `user,${netdev}`, ...more], HOST);
   return shell;
 }
+
+/** Tells the length of each datagram of a burst to who sent it, after the last, which is `end`. */
+const LENGTHS = `
+const socket = require('node:dgram').createSocket({ type: 'udp4', recvBufferSize: 1 << 20 });
+const lengths = [];
+socket.on('message', (data, from) => {
+  if (data.toString() !== 'end') lengths.push(data.length + ':' + data[0] + ':' + data[data.length - 1]);
+  else socket.send(lengths.splice(0).join(' '), from.port, from.address);
+});
+socket.bind(9000, '192.0.2.80', () => console.log('listening'));
+`;
+
+/** Sends a burst of 43 datagrams in one call, by UDP_SEGMENT (socket option 103 of level 17), and prints the answer. */
+const BURST = `
+use Socket;
+socket(my $s, PF_INET, SOCK_DGRAM, 17) or die $!;
+connect($s, sockaddr_in(9000, inet_aton("192.0.2.80"))) or die $!;
+setsockopt($s, 17, 103, pack("i", 1400)) or die $!;
+my $data = join("", map { chr($_) x 1400 } 1..42) . ("z" x 100);
+defined(syswrite($s, $data)) or die $!;
+setsockopt($s, 17, 103, pack("i", 0)) or die $!;
+syswrite($s, "end");
+sysread($s, my $answer, 65535);
+print $answer;
+`;
 
 /** What the server says to the guest, or how it fails. */
 async function who(where: string): Promise<string> {
@@ -76,6 +102,7 @@ beforeAll(async () => {
   for (const address of ['192.0.2.80', '192.0.2.81', '169.254.169.254'])
     await ip('-n', WORLD, 'address', 'add', `${address}/32`, 'dev', 'lo');
   await start(WORLD, [process.execPath, '-e', WHO], 'listening');
+  await start(WORLD, [process.execPath, '-e', LENGTHS], 'listening');
   await start(
     HOST,
     [
@@ -163,6 +190,23 @@ describe('the way out', () => {
       'true',
     ]);
     expect([status, stderr]).toEqual([1, expect.stringContaining('source-interface=none0: No such device')]);
+  });
+});
+
+describe('a run of datagrams', () => {
+  it('that the guest’s kernel hands over as one frame arrives as it was sent', async () => {
+    await open('dns-upstream=127.0.0.53', '--qmp', `unix:${folder}/qmp,server=on,wait=off`);
+    writeFileSync(join(folder, 'burst.pl'), BURST);
+    const { output } = await shell!.run(`busybox timeout 20 perl ${folder}/burst.pl`);
+    const whole = Array.from({ length: 42 }, (_, i) => `1400:${i + 1}:${i + 1}`);
+    expect(output).toBe([...whole, '100:122:122'].join(' '));
+    // A kernel before 6.2 has no such frames for taps, and sends the datagrams one by one.
+    const qmp = await Qmp.connect(`${folder}/qmp`);
+    const reply = await qmp.ask({ execute: 'query-network' });
+    const [major, minor] = release().split('.').map(Number);
+    const runs = major! > 6 || (major === 6 && minor! >= 2) ? 1 : 0;
+    expect(JSON.stringify(reply)).toMatch(new RegExp(`"[^"]*udpRunsOut": ?${runs}[,}]`));
+    qmp.close();
   });
 });
 
