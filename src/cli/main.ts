@@ -34,8 +34,11 @@ import { packageVersion } from './version.ts';
 
 const STATUS_MS = 500;
 const DRAIN_MS = 2000;
-/** A guest's virtual CPU stands still until its register read is answered, and reads come in quick succession: waking up costs more than looking again. */
-const VFIO_BUSY_POLL_NS = 50_000;
+/**
+ * A guest's virtual CPU stands still until its register read is answered (vfio-user), and reads and kicks (vhost-user) come in quick succession: waking up costs more than looking again, for as long as that
+ * finds something.
+ */
+const GUEST_BUSY_POLL_NS = 50_000;
 
 async function main(argv: readonly string[]): Promise<number> {
   if (argv[0] === 'bench') {
@@ -67,7 +70,7 @@ async function run(declarations: readonly Declaration[]): Promise<number> {
   const wanted = process.env.NETEMU_HOST_IO;
   const hostIo = createHostIo({
     implementation: wanted === 'native' || wanted === 'portable' ? wanted : 'auto',
-    ...(declarations.some(servesVfioUser) && { busyPollNs: VFIO_BUSY_POLL_NS }),
+    ...(declarations.some(servesMachine) && { busyPollNs: GUEST_BUSY_POLL_NS }),
   });
   const epochMs = Date.now();
   const v86 = declarations.findLast(({ kind }) => kind === 'guest');
@@ -145,8 +148,10 @@ async function run(declarations: readonly Declaration[]): Promise<number> {
   }
 }
 
-function servesVfioUser(declaration: Declaration): boolean {
-  return declaration.kind === 'device' && declaration.device.vfioUser !== undefined;
+/** Another process has a virtual machine on this device. */
+function servesMachine(declaration: Declaration): boolean {
+  if (declaration.kind !== 'device') return false;
+  return declaration.device.vfioUser !== undefined || declaration.device.vhostUser !== undefined;
 }
 
 async function resolveHost(name: string, family: 4 | 6 | undefined): Promise<string> {

@@ -42,6 +42,8 @@ const MODULES = [
     'sch_fq_codel',
     'vhost_net',
     'virtio_rng',
+    '9pnet_virtio',
+    '9p',
     'uio_pci_generic',
   ],
 ];
