@@ -5,7 +5,6 @@
  * Until something is printed by the network itself, everything a user can get wrong is told in one line, never as a stack trace.
  */
 
-import { randomBytes } from 'node:crypto';
 import { lookup } from 'node:dns/promises';
 import { readFileSync } from 'node:fs';
 import { nodeBackends } from '../backends/index.ts';
@@ -22,6 +21,7 @@ import { openFileSink } from '../host-io/file-sink.ts';
 import { readWholeFile } from '../host-io/file-source.ts';
 import { loadHookModule } from '../host-io/hook-module.ts';
 import { createHostIo } from '../host-io/index.ts';
+import { systemRandom } from '../host-io/random.ts';
 import { Network } from '../network/network.ts';
 import { nics } from '../nic/index.ts';
 import { loggerFor } from './log.ts';
@@ -82,7 +82,7 @@ async function run(declarations: readonly Declaration[]): Promise<number> {
       qtestRequest(declarations) === undefined
         ? new SystemClock(() => performance.now())
         : new VirtualClock(),
-    random: () => randomBytes(4).readUInt32LE(),
+    random: systemRandom(),
     backends: nodeBackends,
     nics,
     log,

@@ -1,12 +1,12 @@
 /** `netemu bench`: packet throughput of a NIC model, a netdev, or netdevs on a hub, as this machine runs them. */
 
-import { randomBytes } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { nodeBackends } from '../../backends/index.ts';
 import { SystemClock } from '../../core/clock.ts';
 import { HostIoError } from '../../core/errors.ts';
 import { createHostIo } from '../../host-io/index.ts';
+import { systemRandom } from '../../host-io/random.ts';
 import { type Netdev, Network } from '../../network/network.ts';
 import { nics } from '../../nic/index.ts';
 import { scaled } from '../status.ts';
@@ -27,7 +27,7 @@ export async function benchCommand(argv: readonly string[]): Promise<number> {
   const hostIo = createHostIo();
   const network = new Network({
     clock: new SystemClock(() => performance.now()),
-    random: () => randomBytes(4).readUInt32LE(),
+    random: systemRandom(),
     backends: nodeBackends,
     nics,
     hostIo,

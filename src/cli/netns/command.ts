@@ -6,7 +6,6 @@
  * command's status becomes netemu's.
  */
 
-import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { nodeBackends } from '../../backends/index.ts';
 import { nodeChardevs } from '../../chardev/node.ts';
@@ -17,6 +16,7 @@ import { openFileSink } from '../../host-io/file-sink.ts';
 import { readWholeFile } from '../../host-io/file-source.ts';
 import type { Handle } from '../../host-io/host-io.ts';
 import { createHostIo } from '../../host-io/index.ts';
+import { systemRandom } from '../../host-io/random.ts';
 import { Network } from '../../network/network.ts';
 import { nics } from '../../nic/index.ts';
 import { loggerFor } from '../log.ts';
@@ -50,7 +50,7 @@ async function run({ declarations, user, ifname, command }: NetnsOptions): Promi
   let tapHandle: Handle | undefined;
   const network = new Network({
     clock: new SystemClock(() => performance.now()),
-    random: () => randomBytes(4).readUInt32LE(),
+    random: systemRandom(),
     backends: nodeBackends,
     nics,
     log: loggerFor(declarations, warn),
