@@ -189,7 +189,7 @@ export class UserBackend implements Backend, Client {
     this.#inner = new InnerServers(this.#site);
     this.tcp = new TcpNat(this.#site, (address, port) => this.#inner.open(address, port), this.#names);
     this.udp = new UdpNat(this.#site);
-    this.icmp = new Icmp(this.#site);
+    this.icmp = new Icmp(this.#site, this.udp);
     this.#arp = new Arp(this.#site, (address) => this.#serves(address));
     this.#reassembly = new Reassembly(this.#site);
     this.dhcp = config.ipv4 === undefined ? null : new DhcpServer(this.#site);

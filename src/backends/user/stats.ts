@@ -45,6 +45,8 @@ export class UserStats {
   fragmentDropMalformed = 0;
   udpFlowsOpened = 0;
   udpFlowsExpired = 0;
+  /** The guest said that its port is closed. */
+  udpFlowsRefused = 0;
   udpFlowsEvicted = 0;
   udpDatagramsOut = 0;
   udpDatagramsIn = 0;

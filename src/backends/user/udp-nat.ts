@@ -19,6 +19,7 @@ import { ACCEPT_CSUM, ACCEPT_USO } from '../../core/port.ts';
 import { ERRNO, FAILED, type Handle, READABLE, type UdpOptions } from '../../host-io/host-io.ts';
 import { cutFrame, FrameList, frameSum } from '../../tcp/frames.ts';
 import {
+  isV4,
   linkHeaderReply,
   linkHeaderSum,
   linkMatches,
@@ -27,7 +28,7 @@ import {
   mixFlow,
   remoteAddress,
 } from '../../tcp/link-header.ts';
-import { u16be } from '../../wire/bytes.ts';
+import { equalBytes, u16be } from '../../wire/bytes.ts';
 import { foldSum, pseudoSumAt } from '../../wire/checksum.ts';
 import { DNS_PORT } from '../../wire/dns.ts';
 import { IP_PROTOCOL_UDP } from '../../wire/ipv4.ts';
@@ -245,6 +246,29 @@ export class UdpNat {
     return version === 4
       ? mixFlow(bytes, ip + 16, ip + 12, 4, ports, this.#seed, this.#seed2)
       : mixFlow(bytes, ip + 24, ip + 8, 16, ports, this.#seed, this.#seed2);
+  }
+
+  /**
+   * The guest says that nobody has the port a flow leads to: `ip` and `udp` are places in region 0, of the headers of a datagram to the
+   * guest as it quoted them. Ends the flow; false: there is none.
+   */
+  refusedByGuest(version: number, ip: number, udp: number): boolean {
+    const { bytes } = this.#site.pool;
+    const v4 = version === 4;
+    const far = ip + (v4 ? 12 : 8);
+    const guest = ip + (v4 ? 16 : 24);
+    const size = v4 ? 4 : 16;
+    const ports = (u16be(bytes, udp) << 16) | u16be(bytes, udp + 2);
+    const hash = mixFlow(bytes, far, guest, size, ports, this.#seed, this.#seed2);
+    for (let flow = this.#flows.get(hash) ?? null; flow !== null; flow = flow.next) {
+      if (flow.ports !== ports || isV4(flow.link) !== v4) continue;
+      if (!equalBytes(localAddress(flow.link), 0, bytes, far, size)) continue;
+      if (!equalBytes(remoteAddress(flow.link), 0, bytes, guest, size)) continue;
+      this.#site.stats.udpFlowsRefused++;
+      this.#remove(flow);
+      return true;
+    }
+    return false;
   }
 
   #open(frame: number, version: number, start: number, ip: number, udp: UdpHeader): UdpFlow | null {

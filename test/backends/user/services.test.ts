@@ -315,6 +315,39 @@ describe('ICMP', () => {
     expect(w.ask(damaged)).toEqual([]);
     expect(w.backend.stats.icmpDropMalformed).toBe(1);
   });
+  it('a port of the guest that is closed closes the host’s: errors go both ways', () => {
+    world();
+    w.udp('192.0.2.1', 9, bytes('x'), 5000);
+    const socket = w.host.latest;
+    w.host.pushDatagram(socket, bytes('late'));
+    w.run();
+    const [late] = w.guest.take();
+    const error = (quote: Uint8Array, code = 3): Uint8Array => {
+      const icmp = new Uint8Array(8 + quote.length);
+      icmp.set([3, code]);
+      icmp.set(quote, 8);
+      const sum = internetChecksum(icmp, 0, icmp.length);
+      icmp.set([sum >> 8, sum & 0xff], 2);
+      return icmp;
+    };
+    const tell = (icmp: Uint8Array, src = '10.0.2.15'): boolean => {
+      expect(w.ask(ipv4Frame({ src, dst: '192.0.2.1', protocol: 1, payload: icmp }))).toEqual([]);
+      return socket.closed;
+    };
+    const quote = late!.slice(14, 14 + 28);
+    // About somebody else's datagram, another error, another port, cut short.
+    expect(tell(error(quote), '10.0.2.16')).toBe(false);
+    expect(tell(error(quote, 1))).toBe(false);
+    const other = quote.slice();
+    other[23] = other[23]! ^ 1;
+    expect(tell(error(other))).toBe(false);
+    for (let length = 0; length < 24; length++) expect(tell(error(quote.slice(0, length)))).toBe(false);
+    expect(tell(error(quote))).toBe(true);
+    expect([w.backend.udp.flows, w.backend.stats.udpFlowsRefused]).toEqual([0, 1]);
+    // Said again, it is about nothing.
+    tell(error(quote));
+    expect(w.backend.stats.udpFlowsRefused).toBe(1);
+  });
   it('an unknown protocol gets "protocol unreachable", an ICMP error is never answered by one', () => {
     world();
     const [error] = w.ask(
