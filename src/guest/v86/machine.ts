@@ -66,6 +66,8 @@ export interface V86Cpu {
   readonly mem8: Uint8Array;
   /** Bytes of RAM, in a view of one number. */
   readonly memory_size: { readonly [index: number]: number };
+  /** A 16-bit store to mapped memory; the machine's own makes two of 8 bits of it. */
+  mmap_write16(address: number, value: number): void;
   /** What a reset of the machine does, however it comes about. */
   reboot_internal(): void;
 }

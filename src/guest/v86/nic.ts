@@ -7,8 +7,8 @@
  *
  * v86's PCI has its own ideas: it decodes BARs by itself, an I/O BAR is moved by moving the handlers of its ports (so ports are registered
  * before the device is), a memory BAR stays where it was first, and memory is mapped in pieces of 128 KiB. So memory BARs get a place of ours from
- * MEMORY_BASE up, one piece each at least, and whatever software writes there it reads that address again. There are no message-signalled
- * interrupts on this machine; what is signalled so is counted.
+ * MEMORY_BASE up, one piece each at least, and whatever software writes there it reads that address again. It cuts 16-bit stores in two, which a
+ * doorbell does not bear, so those are taken over as well. There are no message-signalled interrupts on this machine: software does not see the capabilities for them.
  *
  * RAM is reached as a remote range: the array that v86 keeps it in is another one after its WebAssembly memory has grown.
  */
@@ -18,7 +18,7 @@ import { InvariantError, OptionError } from '../../core/errors.ts';
 import type { Logger } from '../../core/log.ts';
 import type { Loop } from '../../core/loop.ts';
 import type { FramePool } from '../../core/pool.ts';
-import { PCI_BAR0 } from '../../pci/config-space.ts';
+import { CAP_MSI, CAP_MSIX, PCI_BAR0, PCI_CAPABILITIES } from '../../pci/config-space.ts';
 import type { DeviceHost } from '../../pci/device-host.ts';
 import { GuestMemory, type RemoteRange } from '../../pci/guest-memory.ts';
 import type { PciFunction } from '../../pci/pci-function.ts';
@@ -131,6 +131,7 @@ export function attachNic<T extends PciFunction>(
   nic = made;
   const bars = placeBars(cpu, made, slot, () => nic !== null);
   space = pci.register_device(new NicOnBus(bdf, made, bars, pin));
+  copyConfig(made, space);
   takeConfigWrites(pci, made, bdf, bars, space);
   const config = space;
   onReboot(cpu, () => {
@@ -209,6 +210,12 @@ function placeBars(cpu: V86Cpu, nic: PciFunction, slot: number, there: () => boo
         (address) => read((address >>> 0) - base, 4),
         (address, value) => write((address >>> 0) - base, 4, value),
       );
+      const store16 = cpu.mmap_write16.bind(cpu);
+      cpu.mmap_write16 = (address, value) => {
+        const offset = (address >>> 0) - base;
+        if (offset >= 0 && offset < mapped) write(offset, 2, value);
+        else store16(address, value);
+      };
       bars.push({ v86: { size: bytes }, io: false, address: base });
       nic.writeConfig(PCI_BAR0 + 4 * index, 4, base);
     }
@@ -265,4 +272,15 @@ function onReboot(cpu: V86Cpu, reset: () => void): void {
 
 function copyConfig(nic: PciFunction, space: Int32Array): void {
   for (let word = 0; word < space.length; word++) space[word] = nic.readConfig(4 * word, 4);
+  hideMessages(new Uint8Array(space.buffer, space.byteOffset, space.byteLength));
+}
+
+/** Takes MSI and MSI-X out of the list of capabilities. */
+function hideMessages(config: Uint8Array): void {
+  let link = PCI_CAPABILITIES;
+  for (let seen = 0; seen < CONFIG_BYTES / 4 && config[link] !== 0; seen++) {
+    const at = config[link]!;
+    if (config[at] === CAP_MSI || config[at] === CAP_MSIX) config[link] = config[at + 1]!;
+    else link = at + 1;
+  }
 }

@@ -6,7 +6,9 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { seededRandom, VirtualClock } from '../../../src/core/clock.ts';
 import { UnsupportedError } from '../../../src/core/errors.ts';
 import { silentLogger } from '../../../src/core/log.ts';
+import { Loop } from '../../../src/core/loop.ts';
 import { attachNet, attachNic, type V86Machine } from '../../../src/guest/v86/index.ts';
+import { InterruptPin } from '../../../src/guest/v86/interrupt-pin.ts';
 import { Network } from '../../../src/network/network.ts';
 import { nics } from '../../../src/nic/index.ts';
 import { expectNothingHeld, RecordingClient, testContext } from '../../lib/context.ts';
@@ -77,6 +79,86 @@ it('a NIC answers on the bus: identity, BAR sizes, a moved I/O BAR, a memory BAR
   network.close();
   loop.runUntil(0);
   expect(pool.free).toBe(pool.capacity);
+});
+
+it('virtio-net: 16-bit stores reach it whole, software sees no MSI-X, a reset of the machine resets it and leaves its BARs', () => {
+  const network = new Network({
+    clock: new VirtualClock(),
+    random: seededRandom(1),
+    backends: {},
+    nics,
+    pool: { smallSlots: 64, largeSlots: 4, bareRecords: 64, debug: true },
+  });
+  const { loop, pool } = network;
+  const site = { loop, pool, random: seededRandom(2), log: silentLogger };
+  const attached = attachNic(
+    emulator,
+    site,
+    (host) => network.addDevice({ driver: 'virtio-net-pci', host }).nic,
+  );
+  const { bdf, nic } = attached;
+  const capabilities: number[] = [];
+  for (let at = config(bdf, 0x34) & 0xff; at !== 0; at = (config(bdf, at) >> 8) & 0xff)
+    capabilities.push(config(bdf, at) & 0xff);
+  expect(capabilities).toContain(0x09);
+  expect(capabilities).not.toContain(0x05);
+  expect(capabilities).not.toContain(0x11);
+
+  const { cpu } = (emulator as unknown as V86Machine).v86;
+  const { index } = nic.bars.findLast(({ kind }) => kind !== 'io')!;
+  const base = config(bdf, 0x10 + 4 * index) & ~15;
+  setConfig(bdf, 4, 7);
+  const stores: number[][] = [];
+  const writeBar = nic.writeBar.bind(nic);
+  nic.writeBar = (bar, offset, size, value) => {
+    stores.push([bar, offset, size, value]);
+    writeBar(bar, offset, size, value);
+  };
+  cpu.mmap_write16(base + 0x16, 1);
+  expect(stores).toEqual([[index, 0x16, 2, 1]]);
+
+  const places = nic.bars.map((bar) => config(bdf, 0x10 + 4 * bar.index));
+  expect(nic.dmaEnabled).toBe(true);
+  cpu.reboot_internal();
+  expect(nic.dmaEnabled).toBe(false);
+  expect(nic.bars.map((bar) => config(bdf, 0x10 + 4 * bar.index))).toEqual(places);
+  attached.detach();
+  network.close();
+  loop.runUntil(0);
+  expect(pool.free).toBe(pool.capacity);
+});
+
+it('a pin goes up in the next turn of the loop, falls at once, and one that falls on a shared line does not take another one with it', () => {
+  const loop = new Loop(new VirtualClock());
+  const told: string[] = [];
+  const pci = {
+    raise_irq: (bdf: number) => told.push(`up ${bdf}`),
+    lower_irq: (bdf: number) => told.push(`down ${bdf}`),
+  } as unknown as V86Machine['v86']['cpu']['devices']['pci'];
+  const pins: InterruptPin[] = [];
+  for (const bdf of [1, 2])
+    pins.push(new InterruptPin(pci, bdf, loop, () => pins.filter((pin) => pin !== pins[bdf - 1])));
+  const [one, two] = pins as [InterruptPin, InterruptPin];
+  const turn = () => {
+    loop.run();
+    return told.splice(0).join();
+  };
+  one.set(true);
+  expect(told).toEqual([]);
+  expect(turn()).toBe('up 1');
+  one.set(false);
+  expect(turn()).toBe('down 1');
+  // Up and down within an instruction: nothing happened.
+  one.set(true);
+  one.set(false);
+  expect(turn()).toBe('');
+  one.set(true);
+  two.set(true);
+  expect(turn()).toBe('up 1,up 2');
+  one.set(false);
+  expect(turn()).toBe('down 1,up 2');
+  two.close();
+  expect(turn()).toBe('down 2');
 });
 
 it("v86's own NIC and a port exchange frames", () => {
