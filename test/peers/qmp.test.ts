@@ -8,7 +8,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
-import { connect as connectTcp, createServer } from 'node:net';
+import { connect as connectTcp, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -204,6 +204,20 @@ async def main():
 asyncio.run(main())
 `;
 
+/** Has the qemu.qmp library set the link of argv[2] at the monitor argv[1]. */
+const SET_LINK = `
+import asyncio, sys
+from qemu.qmp import QMPClient
+
+async def main():
+    qmp = QMPClient('netemu')
+    await qmp.connect(sys.argv[1])
+    await qmp.execute('set_link', {'name': sys.argv[2], 'up': sys.argv[3] == 'on'})
+    await qmp.disconnect()
+
+asyncio.run(main())
+`;
+
 async function python(script: string, ...args: string[]) {
   const { program, args: words } = forkyCommand('/usr/bin/python3', ['-c', script, ...args]);
   return await capture(program, words);
@@ -367,6 +381,126 @@ describe('filters with QEMU at the other end of the chardev', () => {
   }
 });
 
+describe('bad input to a netemu whose link is full', () => {
+  let netemu: RunningNetemu;
+  let qmp: Qmp;
+
+  beforeAll(async () => {
+    const socket = path('bad');
+    netemu = new RunningNetemu([
+      ...['--netdev', 'hubport,id=h0,hubid=0', '--netdev', 'hubport,id=h1,hubid=0'],
+      ...['--device', 'e1000,id=e0,netdev=h0', '--device', 'e1000,id=e1,netdev=h1'],
+      ...['--guest', 'probe,tx=0', '--qmp', `unix:${socket},server=on,wait=off`],
+    ]);
+    qmp = await Qmp.connect(socket);
+    while ((await frames()) < 1000) await new Promise((resolve) => setImmediate(resolve));
+  });
+  afterAll(async () => await netemu.stop());
+
+  const frames = async (): Promise<number> => {
+    const { nics } = (await qmp.run('query-network')) as {
+      nics: { queues: { counters: { sentFrames: number } }[] }[];
+    };
+    return nics.reduce((sum, nic) => sum + nic.queues[0]!.counters.sentFrames, 0);
+  };
+  const residentBytes = (): number =>
+    1024 * Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${netemu.child.pid}/status`, 'utf8'))![1]);
+  const descriptors = (): number => readdirSync(`/proc/${netemu.child.pid}/fd`).length;
+  const client = async (): Promise<Socket> => {
+    const socket = connectTcp(path('bad'));
+    socket.on('error', () => {});
+    await once(socket, 'data');
+    return socket;
+  };
+  /** Sends it behind the negotiation, and returns the first error that comes back. */
+  const errorFor = async (bytes: string | Buffer): Promise<unknown> => {
+    const socket = await client();
+    let text = '';
+    socket.on('data', (chunk) => {
+      text += chunk.toString();
+    });
+    socket.write('{"execute":"qmp_capabilities"}\n');
+    socket.write(bytes);
+    for (;;) {
+      const found = /^\{"error".*$/m.exec(text);
+      if (found !== null) {
+        socket.destroy();
+        return (JSON.parse(found[0]) as { error: { desc: string } }).error.desc;
+      }
+      await once(socket, 'data');
+    }
+  };
+
+  const INPUTS: readonly (readonly [string, () => Promise<void>])[] = [
+    ['broken JSON', async () => expect(await errorFor('{"execute": }\n')).toMatch(/JSON parse error/)],
+    ['deep nesting', async () => expect(await errorFor(`${'['.repeat(100_000)}\n`)).toMatch(/nesting depth/)],
+    [
+      'a token of 64 MiB',
+      async () => {
+        const token = Buffer.alloc(64 << 20, 'a');
+        token.write('{"execute":"');
+        token[token.length - 1] = 10;
+        expect(await errorFor(token)).toMatch(/size limit/);
+      },
+    ],
+    [
+      'a wrong type',
+      async () =>
+        expect(await errorFor('{"execute":"set_link","arguments":{"name":5,"up":true}}\n')).toBe(
+          "Invalid parameter type for 'name', expected: string",
+        ),
+    ],
+    [
+      'an unknown command',
+      async () => expect(await errorFor('{"execute":"frob"}\n')).toBe('The command frob has not been found'),
+    ],
+    [
+      'bytes that are no UTF-8',
+      async () => expect(await errorFor(Buffer.from([34, 255, 34, 10]))).toMatch(/UTF-8/),
+    ],
+    [
+      'a client that never reads',
+      async () => {
+        const socket = await client();
+        socket.pause();
+        socket.write('{"execute":"qmp_capabilities"}\n');
+        for (let i = 0; i < 2000; i++) socket.write('{"execute":"query-qmp-schema"}\n');
+        for (let i = 0; i < 50; i++) await qmp.run('query-status');
+        socket.destroy();
+      },
+    ],
+    [
+      'a client that leaves in mid-reply',
+      async () => {
+        for (let i = 0; i < 20; i++) {
+          const socket = await client();
+          socket.write('{"execute":"qmp_capabilities"}\n{"execute":"query-qmp-schema"}\n');
+          await once(socket, 'data');
+          socket.destroy();
+        }
+      },
+    ],
+    [
+      '1,000 clients',
+      async () => {
+        const sockets = Array.from({ length: 1000 }, () => connectTcp(path('bad')).on('error', () => {}));
+        for (let i = 0; i < 50; i++) await qmp.run('query-status');
+        for (const socket of sockets) socket.destroy();
+      },
+    ],
+  ];
+
+  it.each(INPUTS)('%s', async (_, send) => {
+    await qmp.run('query-status');
+    const before = { frames: await frames(), bytes: residentBytes(), descriptors: descriptors() };
+    await send();
+    // Whoever left is forgotten, and nothing was kept; frames went on all the time.
+    while (descriptors() > before.descriptors) await qmp.run('query-status');
+    expect(residentBytes() - before.bytes).toBeLessThan(96 << 20);
+    expect(await frames()).toBeGreaterThan(before.frames);
+  });
+});
+
 it('a guestless netemu answers on loopback TCP too, and refuses to on others', async () => {
   const probe = createServer().listen(0, '127.0.0.1');
   await once(probe, 'listening');
@@ -413,8 +547,8 @@ it("a Linux guest's link follows set_link, and its filter is what query-rx-filte
       timeoutMs: 300_000,
       host: {
         link: async (state) => {
-          await qmp.run('set_link', { name: 'e0', up: state === 'on' });
-          return 'done';
+          const { stderr } = await python(SET_LINK, socket, 'e0', state);
+          return stderr === '' ? 'done' : stderr;
         },
         filter: async () => {
           filters.push(((await qmp.run('query-rx-filter', { name: 'e0' })) as unknown[])[0]);
