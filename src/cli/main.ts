@@ -151,7 +151,8 @@ async function run(declarations: readonly Declaration[]): Promise<number> {
 /** Another process has a virtual machine on this device. */
 function servesMachine(declaration: Declaration): boolean {
   if (declaration.kind !== 'device') return false;
-  return declaration.device.vfioUser !== undefined || declaration.device.vhostUser !== undefined;
+  const { device } = declaration;
+  return device.vfioUser !== undefined || (device.model === 'virtio-net' && device.vhostUser !== undefined);
 }
 
 async function resolveHost(name: string, family: 4 | 6 | undefined): Promise<string> {
