@@ -168,7 +168,9 @@ export class VhostNet implements QueueServer {
   }
 
   /** Never: a stop is done when it returns. */
-  readonly busy = false;
+  busyWith(): boolean {
+    return false;
+  }
 
   attach(source: QueueSource): void {
     const { sharedRam } = source.host;

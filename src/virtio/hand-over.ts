@@ -6,7 +6,7 @@
  *     driver ◀─ MSI-X ─ device ◀ interrupt(n) ─ server ◀─ eventfd ─ whoever serves
  *
  * The device does not order starts and stops: it says that something changed (`update`), and the server compares what the source wants with what is, in its own time. A driver that resets the
- * device must not reuse its memory before nobody works on it any more: until then `busy` is true, and the device's status does not read zero.
+ * device must not reuse its memory before nobody works on it any more: until then `busyWith` is true, and the device's status does not read zero.
  *
  * Whoever serves reaches the guest's RAM by the files it lies in, so the machine must have such files (SharedRam).
  */
@@ -48,8 +48,6 @@ export interface QueueServer {
   readonly optional?: boolean;
   /** Queue pairs that it serves. */
   readonly pairs: number;
-  /** It serves queues of the source of an earlier epoch. */
-  readonly busy: boolean;
   /** Some rings may be in use by the other side. */
   readonly active: boolean;
   /** All that was wanted is being served. */
@@ -59,6 +57,8 @@ export interface QueueServer {
   /** Serves this source from now on. Throws UnsupportedError when its RAM lies in no files, and OptionError when there is a source already. */
   attach(source: QueueSource): void;
   detach(source: QueueSource): void;
+  /** It still serves queues that the source has reset. */
+  busyWith(source: QueueSource): boolean;
   /** Something of the source changed. */
   update(): void;
   /** The driver has kicked the queue. */

@@ -218,7 +218,7 @@ describe('vhost-net', () => {
     source.wanted = false;
     vhost.update();
     expect(stopped).toEqual([]);
-    expect(vhost.busy).toBe(false);
+    expect(vhost.busyWith()).toBe(false);
     vhost.detach(source);
     vhost.close();
   });

@@ -53,6 +53,7 @@ const NO_RAM: SharedRam = { ranges: [], onChanged: null };
 
 /** Rings that the back-end works on. */
 interface Served {
+  readonly source: QueueSource;
   readonly epoch: number;
   readonly rings: readonly RingPlan[];
   pairsInUse: number;
@@ -228,15 +229,14 @@ class FrontEnd implements Backend, QueueServer, ChardevUser {
     const served = this.#served;
     this.#served = null;
     const source = this.#source;
-    if (served !== null && source !== null) this.#recover(served, source);
+    // Queues of another device, or of an earlier epoch, are nobody's any more.
+    if (served !== null && source !== null && isOf(served, source)) this.#recover(served, source);
     this.#context.emit('NETDEV_VHOST_USER_DISCONNECTED', { 'netdev-id': this.#config.id });
     for (const port of this.ports) port.setCarrier(false);
     this.update();
   }
 
   #recover(served: Served, source: QueueSource): void {
-    // Queues of an earlier epoch are nobody's any more.
-    if (served.epoch !== source.epoch) return;
     this.#takenOver = true;
     for (const { index, queue } of served.rings) {
       const position = positionAfterDeath(queue, source.host.memory);
@@ -261,8 +261,8 @@ class FrontEnd implements Backend, QueueServer, ChardevUser {
     return this.#served?.complete === true;
   }
 
-  get busy(): boolean {
-    return this.#served !== null && this.#served.epoch !== this.#source?.epoch;
+  busyWith(source: QueueSource): boolean {
+    return this.#served?.source === source && this.#served.epoch !== source.epoch;
   }
 
   attach(source: QueueSource): void {
@@ -303,18 +303,18 @@ class FrontEnd implements Backend, QueueServer, ChardevUser {
     const { sharedRam } = source.host;
     if (sharedRam !== undefined) sharedRam.onChanged = null;
     this.#source = null;
-    // The guest's memory may go now, so nobody may work on it: a new connection begins anew.
-    if (this.#served !== null) this.#session?.conversation.end('the device is gone');
+    // The back-end has its own mappings and eventfds: it stops in its time, and the next device waits for that.
     for (const one of this.#events) one.close();
     this.#events = [];
     this.#dropInflight();
+    this.update();
   }
 
   kick(index: number): void {
     // At the start of a ring everything in it is looked at anyway.
     if (this.#served === null) return;
     this.stats.kicks++;
-    this.#events[index]?.signalKick();
+    if (this.#served.source === this.#source) this.#events[index]?.signalKick();
   }
 
   #called(index: number): void {
@@ -422,7 +422,7 @@ class FrontEnd implements Backend, QueueServer, ChardevUser {
       }
     }
     this.#ramChanged = false;
-    const served: Served = { epoch, rings, pairsInUse, complete: false };
+    const served: Served = { source, epoch, rings, pairsInUse, complete: false };
     this.#served = served;
     this.stats.starts++;
     await session.start({
@@ -469,10 +469,10 @@ class FrontEnd implements Backend, QueueServer, ChardevUser {
     await session.stop(served.rings, (index, base) => {
       const source = this.#source;
       const ring = served.rings.find((one) => one.index === index);
-      if (source === null || ring === undefined || source.epoch !== served.epoch) return;
+      if (source === null || ring === undefined || !isOf(served, source)) return;
       source.stoppedAt(index, ring.queue, positionOf(base, ring.queue, source.host.memory));
     });
-    if (served.epoch !== this.#source?.epoch) await session.reset();
+    if (this.#source === null || !isOf(served, this.#source)) await session.reset();
     if (this.#served === served) this.#served = null;
   }
 
@@ -531,10 +531,14 @@ class FrontEnd implements Backend, QueueServer, ChardevUser {
   }
 }
 
+function isOf(served: Served, source: QueueSource): boolean {
+  return served.source === source && served.epoch === source.epoch;
+}
+
 function isSame(served: Served, source: QueueSource | null, rings: readonly RingPlan[]): boolean {
   return (
     source !== null &&
-    served.epoch === source.epoch &&
+    isOf(served, source) &&
     served.rings.length === rings.length &&
     served.rings.every(({ queue }, i) => queue === rings[i]!.queue)
   );

@@ -322,7 +322,7 @@ export class VirtioNet extends VirtioPci implements Nic {
   }
 
   protected override get resetting(): boolean {
-    return this.#server?.busy ?? false;
+    return this.#server?.busyWith(this.#source) ?? false;
   }
 
   /** The queues are handed over, and all of them are served by whoever has them. */

@@ -121,6 +121,24 @@ describe('back-ends come and go', () => {
     expect(guest.stats.stops).toBe(3);
   });
 
+  test('a device that goes and another one that comes share the connection', async () => {
+    const { bench, guest } = await start({ packed: true });
+    const first = guest.machine.ram.mark();
+    for (let round = 0; round < 3; round++) {
+      guest.send([numbered(round)]);
+      await guest.until(() => bench.peer.frames.length === round + 1);
+      guest.driver.close();
+      await guest.until(() => guest.nic.readBar(4, 20, 1) === 0);
+      guest.network.removeDevice('net0');
+      guest.machine.ram.release(first);
+      guest.plug();
+      await guest.until(() => guest.nic.servedOutside && guest.driver.linkUp);
+    }
+    expect(guest.stats.connections).toBe(1);
+    expect(guest.stats.starts).toBe(4);
+    expect(bench.peer.frames.map(({ bytes }) => numberOf(bytes))).toEqual([0, 1, 2]);
+  });
+
   test('a network that stands still lets nobody work on its rings', async () => {
     const { bench, guest } = await start({});
     guest.network.setRunning(false);
