@@ -113,6 +113,26 @@ describe.each(KINDS)('%s', (_name, features) => {
     expect(bench.clientIo.drain(frontEnd.calls[0]!)).toBeGreaterThan(0);
   });
 
+  test('a batch costs one notification, each way', async () => {
+    await frontEnd.addRing(0, features);
+    await frontEnd.addRing(1, features);
+    postBuffers(frontEnd, 0, 32);
+    await bench.until(() => bench.backend.ringStats.kicks > 0);
+    bench.clientIo.drain(frontEnd.calls[0]!);
+    frontEnd.rings[0]!.wantInterrupts(true);
+    const batch = Int32Array.from({ length: 32 }, (_, i) => bench.pool.from(frame(i)));
+    expect(bench.peer.port.send(batch, 0, 32)).toBe(32);
+    expect(bench.clientIo.drain(frontEnd.calls[0]!)).toBe(1);
+
+    frontEnd.rings[1]!.wantInterrupts(true);
+    for (let i = 0; i < 20; i++) put(frontEnd, 1, i, frame(i));
+    const { kicks } = bench.backend.ringStats;
+    frontEnd.kick(1);
+    await bench.until(() => bench.peer.frames.length === 20);
+    expect(bench.backend.ringStats.kicks).toBe(kicks + 1);
+    expect(bench.clientIo.drain(frontEnd.calls[1]!)).toBe(1);
+  });
+
   test('hardening 36: frames without a buffer wait with their sender, and go on when buffers come', async () => {
     await frontEnd.addRing(0, features);
     postBuffers(frontEnd, 0, 1);
