@@ -127,6 +127,38 @@ describe('user over real sockets', () => {
     });
   }
 
+  it('a bulk transfer costs at most one call for each 64 KiB of the socket, and one frame', async () => {
+    const bytes = 32 << 20;
+    const w = make(',mtu=1500');
+    const port = await w.serve((socket) => {
+      let got = 0;
+      socket.on('data', (data) => {
+        got += data.length;
+      });
+      socket.on('end', () => {
+        expect(got).toBe(bytes);
+        socket.end(pattern(bytes, 2));
+      });
+    });
+    const user = new TestUser(w.pool);
+    w.guest.connect(user, '10.0.2.2', port);
+    await w.until(() => user.connection !== null);
+    const units = bytes / 65_536;
+    const calls = (): number => w.hostIo.stats().sendCalls + w.hostIo.stats().receiveCalls;
+    const before = { calls: calls(), rx: w.backend.stats.rxFrames, tx: w.backend.stats.txFrames };
+    user.send(pattern(bytes, 1), true);
+    await w.until(() => user.ended);
+    const { rxFrames, txFrames } = w.backend.stats;
+    // Both ways together: 64 KiB up and 64 KiB down.
+    expect((calls() - before.calls) / units).toBeLessThan(2);
+    // Whole GSO frames, and the acknowledgements of bursts.
+    expect((txFrames - before.tx) / units).toBeLessThan(3);
+    expect((rxFrames - before.rx) / units).toBeLessThan(3);
+    expect(user.receivedBytes).toBe(bytes);
+    user.connection?.close();
+    await w.until(() => w.backend.tcp.flows === 0);
+  });
+
   it('shows a refused port as a reset and a server that resets as a reset', async () => {
     const w = make();
     const port = await w.serve((socket) => socket.resetAndDestroy());
