@@ -1,5 +1,8 @@
 /** The vhost-user netdev against netemu's own back-end: frames both ways, link state, back-ends that come and go, drivers that reset. */
 import { afterEach, describe, expect, test } from 'vitest';
+import { VirtualClock } from '../../../src/core/clock.ts';
+import { silentLogger } from '../../../src/core/log.ts';
+import { VhostUserBackend } from '../../../src/guest/vhost-user/index.ts';
 import { Bench } from '../../guest/vhost-user/bench.ts';
 import { numbered, numberOf, VhostGuest, type VhostGuestOptions } from '../../lib/vhost-guest.ts';
 
@@ -85,6 +88,37 @@ describe('back-ends come and go', () => {
     // Nobody is there: what the driver sends waits in its ring.
     expect(guest.send([numbered(1)])).toBe(1);
     expect(guest.sent).toBe(0);
+  });
+
+  test.each([
+    ['split', { packed: false }],
+    ['packed', { packed: true }],
+  ])('%s: the next one goes on where the one before stood', async (_name, properties) => {
+    const clock = new VirtualClock();
+    const { bench, guest } = await start(properties, { reconnectMs: 10, clock });
+    let { backend } = bench;
+    let number = 0;
+    for (let round = 0; round < 4; round++) {
+      const frames = Array.from({ length: 100 }, () => numbered(number++));
+      for (const frame of frames) expect(bench.peer.send(frame)).toBe(true);
+      expect(guest.send(frames)).toBe(100);
+      await guest.until(() => bench.peer.frames.length === number && guest.received.length === number);
+      backend.close();
+      await guest.until(() => !guest.driver.linkUp);
+      // What the driver sends meanwhile waits in its ring.
+      guest.send([numbered(number++)]);
+      const { device, host, hostIo, loop, path } = bench;
+      backend = new VhostUserBackend({ path, listen: true, device, host, hostIo, loop, log: silentLogger });
+      guest.network.loop.runUntil(clock.nowNs() + 11e6);
+      await guest.until(() => bench.peer.frames.length === number && guest.driver.linkUp);
+      // The guest's numbers and the network's go on side by side.
+      expect(bench.peer.send(numbered(number - 1))).toBe(true);
+      await guest.until(() => guest.received.length === number);
+    }
+    backend.close();
+    expect(bench.peer.frames.map(({ bytes }) => numberOf(bytes))).toEqual([...Array(number).keys()]);
+    expect(guest.received.map(numberOf)).toEqual([...Array(number).keys()]);
+    expect(guest.stats.brokenRings).toBe(0);
   });
 
   test('set_link takes the rings back, in the middle of it all, and gives them again', async () => {
