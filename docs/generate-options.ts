@@ -1,9 +1,11 @@
-/** Writes docs/options.md and docs/qmp.md from the tables in src/ and the conversations in fixtures/qmp: `npm run docs`. */
+/** Writes docs/options.md, docs/qmp.md and docs/strict.md from the tables in src/ and the conversations in fixtures/qmp: `npm run docs`. */
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { referencePage } from '../src/config/reference.ts';
 import { type Difference, qmpReferencePage, type SchemaDifference } from '../src/monitor/reference.ts';
+import { driverRulesPage } from '../src/nic/driver-rules.ts';
 
 writeFileSync(new URL('options.md', import.meta.url), referencePage());
+writeFileSync(new URL('strict.md', import.meta.url), driverRulesPage());
 
 const differences = ['qmp', 'qmp-process'].flatMap((name) => {
   const folder = new URL(`../fixtures/${name}/`, import.meta.url);
