@@ -68,7 +68,7 @@ it('Linux in the page uses e1000: lease, ping, a file down and up', async () => 
         text = '';
       });
     }`);
-    const watchdog = setTimeout(() => ended(), 400_000);
+    const watchdog = setTimeout(() => ended(), 540_000);
     await over;
     clearTimeout(watchdog);
     nicStats = (await page.evaluate('network.netdevs.get("n0").backend.stats')) as typeof nicStats;
