@@ -176,6 +176,7 @@ async function stream(side: Side, options: string): Promise<Figure> {
   const output = await ask(side.shell, `timeout 5 iperf3 -c ${side.gateway} -p ${PORT} -t 1 -J ${options}`);
   const used = cpuSeconds(side.pid) - before;
   server.kill();
+  await ended(server);
   // Some transfers of some tools stall.
   if (output === '') return { value: 0, cpuPerGB: Number.NaN };
   const { end, error } = JSON.parse(output) as {
@@ -247,7 +248,10 @@ function openOutside(): void {
 
 async function started(program: string, args: readonly string[]): Promise<ChildProcess> {
   const server = spawn(program, args, { stdio: ['ignore', 'pipe', 'inherit'] });
-  await once(server.stdout, 'data');
+  await new Promise<void>((resolve, reject) => {
+    server.stdout.once('data', () => resolve());
+    server.once('exit', (code) => reject(new Error(`${program} ended with ${code}`)));
+  });
   server.stdout.resume();
   return server;
 }
