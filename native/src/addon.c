@@ -780,6 +780,11 @@ static napi_value f_tap_of(napi_env env, napi_callback_info info) {
   return tap_pair(env, ne_tap_of(c, handle, out), out);
 }
 
+static napi_value f_sandbox(napi_env env, napi_callback_info info) {
+  (void)info;
+  return number(env, ne_sandbox());
+}
+
 static napi_value f_tap_send_buffer(napi_env env, napi_callback_info info) {
   ARGUMENTS(2);
   HANDLE(handle, 0);
@@ -997,6 +1002,7 @@ static const struct {
     {"tapOpen", f_tap_open},
     {"tapOf", f_tap_of},
     {"tapSendBuffer", f_tap_send_buffer},
+    {"sandbox", f_sandbox},
     {"tapOffloads", f_tap_offloads},
     {"readFrames", f_read_frames},
     {"writeFrames", f_write_frames},

@@ -234,6 +234,10 @@ int ne_tap_send_buffer(ne_context *c, int32_t handle, int bytes);
 int ne_read_frames(ne_context *c, int32_t handle, ne_batch batch, int32_t *spill, uint32_t spills);
 int ne_write_frames(ne_context *c, int32_t handle, ne_batch batch);
 
+/* --- sandbox.c --- */
+/* Denies this process what it will not need any more, for all its threads and for good. */
+int ne_sandbox(void);
+
 /* --- fds.c: descriptors and memory --- */
 int ne_adopt(ne_context *c, int fd, bool vnet);
 /* ioctl(2) with `argument`, which has the bytes that the request's number says; may be NULL where it says none. */

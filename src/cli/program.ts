@@ -14,7 +14,8 @@ import type { GuestConfig, ProbeConfig } from '../config/guest.ts';
 import type { NetdevConfig } from '../config/netdevs/index.ts';
 import type { ObjectConfig } from '../config/objects/index.ts';
 import { checkReferences } from '../config/references.ts';
-import { HostIoError, notInThisBuild, OptionError, UnsupportedError } from '../core/errors.ts';
+import { HostIoError, OptionError, UnsupportedError } from '../core/errors.ts';
+import type { HostIo } from '../host-io/host-io.ts';
 import { Monitor } from '../monitor/monitor.ts';
 import type { Network } from '../network/network.ts';
 import { openChardev, startMonitor, wantedChardevs } from './monitors.ts';
@@ -94,7 +95,6 @@ export async function startProgram(
 ): Promise<Program> {
   for (const warning of checkReferences(declarations)) output.warn(warning);
   const guest = guestOf(declarations);
-  for (const declaration of declarations) refuseUnavailable(declaration);
 
   const qtest = qtestRequest(declarations);
   const qtestMachine =
@@ -207,6 +207,11 @@ export async function startProgram(
       });
     }
     if (qtestMachine !== undefined) await attempt(qtest!.declaration, () => qtestMachine.serve());
+    const sandbox = declarations.findLast(({ kind }) => kind === 'sandbox');
+    if (sandbox?.kind === 'sandbox' && sandbox.on) {
+      await attempt(sandbox, () => enterSandbox(network.context.hostIo));
+      output.print('sandbox: no other program is run from here on');
+    }
     if (network.running) v86?.start();
     for (const { backend } of network.netdevs.values())
       for (const line of backend?.notices?.() ?? []) output.print(line);
@@ -275,20 +280,11 @@ function probeConfigFor(guest: GuestConfig, device: DeviceConfig): ProbeConfig |
   return guest.device === undefined || guest.device === device.id ? guest : null;
 }
 
-/** Throws for what parses but has nothing behind it yet. */
-function refuseUnavailable(declaration: Declaration): void {
-  const missing = unavailable(declaration);
-  if (missing === undefined) return;
-  throw new StartError(notInThisBuild(missing), declaration);
-}
-
-function unavailable(declaration: Declaration): string | undefined {
-  switch (declaration.kind) {
-    case 'sandbox':
-      return declaration.on ? 'the sandbox' : undefined;
-    default:
-      return undefined;
-  }
+/** The end of the set-up: what was needed for it only is given up. Throws UnsupportedError or HostIoError; the start fails then. */
+function enterSandbox(hostIo: HostIo | null): void {
+  if (hostIo?.enterSandbox === undefined)
+    throw new UnsupportedError('the sandbox needs the addon, on Linux: there is none here');
+  hostIo.enterSandbox();
 }
 
 /** Objects with their declarations, those that others name first. */

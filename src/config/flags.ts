@@ -45,7 +45,12 @@ export const flags = [
   },
   flag('program', 'log-level', 'LEVEL', 'How much to log: trace, debug, info, warn, error or silent.'),
   flag('program', 'metrics', 'ADDR', 'Serve counters for Prometheus at [HOST]:PORT or unix:PATH.'),
-  flag('program', 'sandbox', 'on|off', 'Give up what is not needed once everything is open.'),
+  flag(
+    'program',
+    'sandbox',
+    'on|off',
+    'Give up what is not needed once everything is open: other programs cannot be run from then on.',
+  ),
   flag('program', 'name', 'NAME', 'The name that query-name tells.'),
   flag('program', 'completion', 'SHELL', 'Print a completion script for bash, zsh or fish.'),
   flag('program', 'version', undefined, 'Print the version.'),

@@ -103,6 +103,7 @@ export interface BoundAddon {
   /** [1 with a virtio_net_hdr, else 0; its name]. */
   tapOf(handle: number): number | [number, string];
   tapSendBuffer(handle: number, bytes: number): number;
+  sandbox(): number;
   readFrames(
     handle: number,
     frames: Int32Array,

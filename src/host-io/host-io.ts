@@ -224,6 +224,13 @@ export interface HostIo {
   control?(handle: Handle, request: number, argument?: Uint8Array): number;
   /** Where mapped memory lies in this process, for devices that are told by address; absent where there is no such thing. */
   addressOf?(memory: Uint8Array): number;
+  /**
+   * Denies the whole process, all threads and for good, what netemu does not need once everything is open: running other programs, tracing,
+   * mounting, new namespaces and the like fail with EPERM. Throws HostIoError where the kernel will not. Absent where there is no such thing.
+   */
+  enterSandbox?(): void;
+  /** `enterSandbox` has worked. */
+  readonly inSandbox?: boolean;
   socketPair(): [Handle, Handle];
   /**
    * Like sendBytes and receiveBytes with descriptors beside the bytes (SCM_RIGHTS). Received ones arrive as new handles; those beyond `maxFds`

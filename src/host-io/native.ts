@@ -65,6 +65,7 @@ export interface NativeOptions {
 export class NativeHostIo implements HostIo {
   readonly implementation = 'native';
   readonly #addon: BoundAddon;
+  #inSandbox = false;
   readonly #events = new Int32Array(2 * EVENT_PAIRS);
   readonly #mailbox = new Uint8Array(ADDRESS_BYTES);
   readonly #pair = new Int32Array(2);
@@ -447,6 +448,15 @@ export class NativeHostIo implements HostIo {
     const known = this.#addon.tapOf(handle);
     if (typeof known === 'number') throw hostIoError('TUNGETIFF', known, `handle ${handle} as a tap`);
     return { handle, name: known[1], vnetHeader: known[0] === 1 };
+  }
+
+  enterSandbox(): void {
+    this.#check(this.#addon.sandbox(), 'seccomp', 'the sandbox');
+    this.#inSandbox = true;
+  }
+
+  get inSandbox(): boolean {
+    return this.#inSandbox;
   }
 
   tapSendBuffer(handle: Handle, bytes: number): number {

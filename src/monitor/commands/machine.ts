@@ -34,6 +34,13 @@ export const machineCommands: readonly Command[] = [
     run: (_args, { monitor }) => ({ status: monitor.runState, running: monitor.network.running }),
   }),
   command({
+    name: 'query-sandbox',
+    doc: 'Whether --sandbox on is in force. QEMU has no such command.',
+    returns: struct('SandboxInfo', { active: bool }),
+    args: {},
+    run: (_args, { monitor }) => ({ active: monitor.network.context.hostIo?.inSandbox ?? false }),
+  }),
+  command({
     name: 'stop',
     doc: 'Freezes all NICs: no DMA, no frame in or out.',
     returns: nothing,
