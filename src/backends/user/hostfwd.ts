@@ -9,7 +9,7 @@ import type { HostForward } from '../../config/netdevs/user-forward.ts';
 import { HostIoError, OptionError } from '../../core/errors.ts';
 import type { Timer } from '../../core/loop.ts';
 import { LENGTH, SLOT } from '../../core/pool.ts';
-import { ADDRESS_BYTES, type Endpoint, ERRNO, type Handle, READABLE } from '../../host-io/host-io.ts';
+import { ADDRESS_BYTES, type Endpoint, ERRNO, FAILED, type Handle, READABLE } from '../../host-io/host-io.ts';
 import { cutFrame } from '../../tcp/frames.ts';
 import { linkHeaderSum, linkHeaderV4, linkHeaderV6, linkPseudoSum } from '../../tcp/link-header.ts';
 import { formatIpv4, formatIpv6, toHex, u16be, u32be } from '../../wire/bytes.ts';
@@ -114,9 +114,14 @@ export class HostForwards {
       closed: false,
     };
     this.#forwards.push(forward);
-    hostIo.watch(handle, READABLE, () =>
-      rule.proto === 'udp' ? this.#receive(forward) : this.#accept(forward),
-    );
+    hostIo.watch(handle, READABLE, (ready) => {
+      if (rule.proto !== 'udp') this.#accept(forward);
+      else {
+        // An error is told until somebody takes it, also while nothing is received.
+        if ((ready & FAILED) !== 0) hostIo.takeError(handle);
+        if ((ready & READABLE) !== 0) this.#receive(forward);
+      }
+    });
     // QEMU's default, but seldom what is wanted.
     if (rule.hostAddress !== undefined && isUnspecified(rule.hostAddress)) {
       const { id, log } = this.#site;
@@ -224,10 +229,25 @@ export class HostForwards {
 
   // UDP.
 
-  #receive(forward: Forward): void {
+  /** Until the guest's MAC is known datagrams wait in the socket; `asked` and still unknown: they are dropped. */
+  #receive(forward: Forward, asked = false): void {
     const site = this.#site;
     const { hostIo, pool, outbox, neighbours, stats } = site;
     const { rule } = forward;
+    const mac = neighbours.find(rule.guestAddress.text);
+    if (mac === null && !asked) {
+      hostIo.setInterest(forward.handle, 0);
+      neighbours.resolve(
+        rule.guestAddress.text,
+        () => this.#ask(rule.guestAddress),
+        (found) => {
+          if (forward.closed) return;
+          hostIo.setInterest(forward.handle, READABLE);
+          if (found === null) this.#receive(forward, true);
+        },
+      );
+      return;
+    }
     const frames = this.#frames;
     const large = pool.freeLarge >= LARGE_KEPT;
     let count = 0;
@@ -241,15 +261,6 @@ export class HostForwards {
       0,
       hostIo.receiveDatagrams(forward.handle, frames, 0, count, PACKET_ROOM, addresses),
     );
-    const mac = neighbours.find(rule.guestAddress.text);
-    if (mac === null && got > 0) {
-      const { guestAddress } = rule;
-      neighbours.resolve(
-        guestAddress.text,
-        () => this.#ask(guestAddress),
-        () => {},
-      );
-    }
     for (let i = 0; i < got; i++) {
       const frame = frames[i];
       const peer = mac === null ? null : this.#peerOf(forward, addresses, i * ADDRESS_BYTES);

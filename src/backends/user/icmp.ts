@@ -11,7 +11,7 @@ import { HostIoError, UnsupportedError } from '../../core/errors.ts';
 import type { Timer } from '../../core/loop.ts';
 import { LENGTH, SLOT } from '../../core/pool.ts';
 import { ADDRESS_BYTES, type Handle, READABLE } from '../../host-io/host-io.ts';
-import { frameSum } from '../../tcp/frames.ts';
+import { sumFrame } from '../../link/frame-sum.ts';
 import {
   isV4,
   linkHeaderReply,
@@ -147,9 +147,9 @@ export class Icmp {
 
   /** Whether the message's checksum is right; ICMPv6 counts the addresses in. */
   checksumOk(frame: number, version: number, start: number, ip: number, at: number, length: number): boolean {
-    const { pool, sums } = this.#site;
+    const { pool } = this.#site;
     const pseudo = version === 4 ? 0 : pseudoSumAt(pool.bytes, ip, IP_PROTOCOL_ICMPV6, length);
-    return foldSum(frameSum(pool, sums, frame, at - start, length, pseudo)) === 0xffff;
+    return foldSum(sumFrame(pool, frame, at - start, length, pseudo)) === 0xffff;
   }
 
   #isGateway(version: number, ip: number): boolean {

@@ -17,7 +17,8 @@ import type { Timer } from '../../core/loop.ts';
 import { FACT_CSUM_VALID, FACT_NEEDS_CSUM, FACTS, GSO_SIZE, LENGTH, SLOT, TOTAL } from '../../core/pool.ts';
 import { ACCEPT_CSUM, ACCEPT_USO } from '../../core/port.ts';
 import { ERRNO, FAILED, type Handle, READABLE, type UdpOptions } from '../../host-io/host-io.ts';
-import { cutFrame, FrameList, frameSum } from '../../tcp/frames.ts';
+import { sumFrame } from '../../link/frame-sum.ts';
+import { cutFrame, FrameList } from '../../tcp/frames.ts';
 import {
   isV4,
   linkHeaderReply,
@@ -676,10 +677,10 @@ export function udpChecksumOk(
   ip: number,
   udp: UdpHeader,
 ): boolean {
-  const { pool, sums } = site;
+  const { pool } = site;
   if ((pool.table[frame + FACTS] & (FACT_NEEDS_CSUM | FACT_CSUM_VALID)) !== 0) return true;
   if (udp.checksum === 0) return version === 4;
   const length = udp.payloadEnd - udp.payload + UDP_HEADER_BYTES;
   const sum = pseudoSumAt(pool.bytes, ip, IP_PROTOCOL_UDP, length);
-  return foldSum(frameSum(pool, sums, frame, udp.offset - start, length, sum)) === 0xffff;
+  return foldSum(sumFrame(pool, frame, udp.offset - start, length, sum)) === 0xffff;
 }

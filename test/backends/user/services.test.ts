@@ -486,6 +486,29 @@ describe('UDP', () => {
     w.ask(udpFrame('10.0.2.15', 69, '10.0.2.2', ports[1]!, bytes('back')));
     expect(socket.datagramsOut).toEqual([{ data: bytes('back'), to: { address: '127.0.0.2', port: 3333 } }]);
   });
+  it('hostfwd UDP to a guest not heard of yet: datagrams wait for its MAC; without an answer they are dropped', () => {
+    world(',hostfwd=udp:127.0.0.1:0-:69');
+    const socket = w.host.all[0]!;
+    const send = (count: number): void => {
+      for (let i = 0; i < count; i++)
+        w.host.pushDatagram(socket, bytes(`d${i}`), { address: '127.0.0.1', port: 3333 });
+    };
+    const arrived = (): string[] =>
+      w.guest
+        .take()
+        .filter((f) => f[23] === 17)
+        .map((f) => text(udpData(f)));
+    w.guest.answerArp = false;
+    send(3);
+    w.run(0.5e9);
+    expect([arrived(), socket.datagramsIn.length]).toEqual([[], 3]);
+    w.run(20e9);
+    expect([socket.datagramsIn.length, w.backend.stats.forwardDropNoGuest]).toEqual([0, 3]);
+    w.guest.answerArp = true;
+    send(20);
+    w.run(1e9);
+    expect(arrived()).toEqual(Array.from({ length: 20 }, (_, i) => `d${i}`));
+  });
   it('hardening 39: a length shorter than the header, or longer than the packet, is dropped', () => {
     world();
     for (const length of [0, 1, 7, 9, 13, 2000, 65_535]) {
