@@ -6,8 +6,8 @@
  *                                     ├▶ IPv4, IPv6 ─▶ reassembly.ts
  *                                     │     ├▶ ICMP ───────────────── icmp.ts (echo, ping), ndp.ts
  *                                     │     ├▶ UDP ─▶ DHCP, TFTP … ── dhcp.ts, tftp.ts, dhcpv6.ts
- *                                     │     │       └▶ outside ────── udp-nat.ts, hostfwd.ts
- *                                     │     └▶ TCP ────────────────── tcp-nat.ts over src/tcp
+ *                                     │     │       └▶ outside ────── udp-nat.ts, hostfwd.ts; where to: policy.ts
+ *                                     │     └▶ TCP ────────────────── tcp-nat.ts over src/tcp; the name server: dns-tcp.ts
  *     end of the loop's turn: one send call and one acknowledgement per flow, one batch back through outbox.ts
  *
  * All this waits for the turn's end because a tap hands over a few frames at a time, and each acknowledgement written to it makes the guest's kernel

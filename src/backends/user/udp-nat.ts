@@ -8,7 +8,6 @@
  * Queries to the network's name server go to the host's resolver, opaque. Where there are several, an unanswered query is put to the next one
  * (resolvers.ts); where egress rules name names, answers are read on their way (egress-names.ts).
  *
- * Also here: what a `hostfwd=udp` peer and the guest exchange, through the forward's one unconnected socket (udp-forward.ts).
  * Datagrams are dropped, counted, where the host's socket is full or the guest's side has no room: as on any network.
  */
 
