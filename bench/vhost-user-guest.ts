@@ -40,7 +40,7 @@ async function qemu(): Promise<Contestant> {
 async function passt(): Promise<Contestant> {
   const folder = mkdtempSync(join(tmpdir(), 'netemu-passt-'));
   const path = join(folder, 'vm.sock');
-  const options = ['--vhost-user', '-f', '-q', '--runas', '0', '-s', path, '-a', '10.0.2.15', '-n', '24'];
+  const options = ['--vhost-user', '-f', '-q', '-s', path, '-a', '10.0.2.15', '-n', '24'];
   const command = forkyCommand('passt', [...options, '-g', '10.0.2.2', '--map-host-loopback', '10.0.2.2']);
   const child: ChildProcess = spawn(command.program, command.args, {
     stdio: ['ignore', 'inherit', 'inherit'],
