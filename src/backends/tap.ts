@@ -124,7 +124,7 @@ function vhostNet(
     return withoutVhost(id, vhost, error, context);
   }
   try {
-    return new VhostNet(id, hostIo, context.log, queues, devices, vhost.pollUs, queues[0]!.stats);
+    return new VhostNet(id, hostIo, context, queues, devices, vhost.pollUs, queues[0]!.stats);
   } catch (error) {
     return withoutVhost(id, vhost, error, context);
   }

@@ -8,12 +8,13 @@
  *     NET_SET_BACKEND for each ring                     the tap; -1 stops it, and GET_VRING_BASE says where it stands
  *
  * Guest RAM is mapped once more for this, so that it stays while the kernel works on it. Each change of what is wanted, or of the RAM, is a stop and a start:
- * both are done at once, within the call that told of it. From the time a NIC hands its queues over nothing is read from the tap here; one that cannot (another
+ * the stop is done at once, within the call that told of it, so that a driver's memory is its own again; the start follows in the loop's next turn. From the time a NIC hands its queues over nothing is read from the tap here; one that cannot (another
  * model, a machine whose RAM lies in no files) never attaches, and its frames go by the tap's ports as ever.
  */
 
 import { HostIoError, OptionError, UnsupportedError } from '../core/errors.ts';
 import type { Logger } from '../core/log.ts';
+import type { Loop } from '../core/loop.ts';
 import { errnoName, errnoText } from '../host-io/errno.ts';
 import type { Handle, HostIo } from '../host-io/host-io.ts';
 import type { SharedRam, SharedRange } from '../pci/device-host.ts';
@@ -93,6 +94,7 @@ export class VhostNet implements QueueServer {
   readonly stats: VhostNetStats;
   readonly #hostIo: HostIo;
   readonly #log: Logger;
+  readonly #loop: Loop;
   readonly #netdev: string;
   readonly #taps: readonly ServedTap[];
   /** One for each tap. */
@@ -102,13 +104,14 @@ export class VhostNet implements QueueServer {
   #events: RingEvents[] = [];
   #mappings: Mapping[] = [];
   #served: Served | null = null;
+  #posted = false;
   #closed = false;
 
   /** Takes the open devices over. Throws HostIoError when one is none; they are then closed. */
   constructor(
     netdev: string,
     hostIo: HostIo,
-    log: Logger,
+    { log, loop }: { readonly log: Logger; readonly loop: Loop },
     taps: readonly ServedTap[],
     devices: readonly Handle[],
     pollUs: number,
@@ -117,6 +120,7 @@ export class VhostNet implements QueueServer {
     this.#netdev = netdev;
     this.#hostIo = hostIo;
     this.#log = log;
+    this.#loop = loop;
     this.#taps = taps;
     this.#devices = devices;
     this.pairs = taps.length;
@@ -234,7 +238,7 @@ export class VhostNet implements QueueServer {
     this.#source?.broken();
   }
 
-  /** Brings what is served to what is wanted. */
+  /** What is served and not wanted any more is stopped at once, what is to be served begins in the next turn. */
   update(): void {
     const source = this.#source;
     if (source === null || this.#closed) return;
@@ -248,6 +252,19 @@ export class VhostNet implements QueueServer {
       if (isSame) return;
       this.#stop();
     }
+    if (this.#posted) return;
+    this.#posted = true;
+    // Not within a register access of the driver's, when the device is between two states.
+    this.#loop.post(() => {
+      this.#posted = false;
+      this.#begin();
+    });
+  }
+
+  #begin(): void {
+    const source = this.#source;
+    if (source === null || this.#closed || this.#served !== null) return;
+    const rings = this.#ringsOf(source);
     if (rings.length === 0) return;
     try {
       this.#start(source, rings);

@@ -113,7 +113,7 @@ class Source implements QueueSource {
 
 const make = (pollUs = 0): [VhostNet, ReturnType<typeof stats>] => {
   const counters = stats();
-  return [new VhostNet('n0', lab.hostIo, lab.context.log, taps, devices, pollUs, counters), counters];
+  return [new VhostNet('n0', lab.hostIo, lab.context, taps, devices, pollUs, counters), counters];
 };
 
 const named = (name: string): Call[] => calls.filter((call) => call.name === name);
@@ -147,6 +147,7 @@ describe('vhost-net', () => {
     expect(vhost.active).toBe(false);
     calls.length = 0;
     vhost.update();
+    lab.settle();
     expect(vhost.started).toBe(true);
     const ring = [
       'SET_VRING_NUM',
@@ -182,6 +183,7 @@ describe('vhost-net', () => {
     vhost.kick(1);
     expect(counters).toMatchObject({ vhostStarts: 1, vhostKicks: 1 });
     vhost.update();
+    lab.settle();
     expect(counters.vhostStarts).toBe(1);
     vhost.close();
     expect(taps[0]!.told).toEqual(['lent', 12, 'back']);
@@ -192,11 +194,13 @@ describe('vhost-net', () => {
     const source = new Source();
     vhost.attach(source);
     vhost.update();
+    lab.settle();
     bases.set('0.0', 65_530);
     bases.set('0.1', 7);
     source.wanted = false;
     calls.length = 0;
     vhost.update();
+    lab.settle();
     expect(vhost.active).toBe(false);
     expect(calls.map(({ name, words }) => `${name} ${words[0]} ${words[1]}`)).toEqual([
       'NET_SET_BACKEND 0 4294967295',
@@ -211,12 +215,14 @@ describe('vhost-net', () => {
     source.wanted = true;
     source.queues[0] = queue(0x10_0000, 65_530);
     vhost.update();
+    lab.settle();
     expect(bases.get('0.0')).toBe(65_530);
     // A driver's reset: these queues are nobody's to give back.
     stopped.length = 0;
     source.epoch++;
     source.wanted = false;
     vhost.update();
+    lab.settle();
     expect(stopped).toEqual([]);
     expect(vhost.busyWith()).toBe(false);
     vhost.detach(source);
@@ -228,9 +234,11 @@ describe('vhost-net', () => {
     const source = new Source();
     vhost.attach(source);
     vhost.update();
+    lab.settle();
     expect(new Set(named('NET_SET_BACKEND').map(({ device }) => device))).toEqual(new Set([0]));
     source.pairsInUse = 2;
     vhost.update();
+    lab.settle();
     expect(new Set(named('NET_SET_BACKEND').map(({ device }) => device))).toEqual(new Set([0, 1]));
     vhost.close();
   });
@@ -240,6 +248,7 @@ describe('vhost-net', () => {
     const source = new Source();
     vhost.attach(source);
     vhost.update();
+    lab.settle();
     ram.ranges.push({
       address: 0x40_0000,
       length: RAM_BYTES,
@@ -247,6 +256,7 @@ describe('vhost-net', () => {
       offset: 0,
     });
     ram.onChanged!();
+    lab.settle();
     expect(named('SET_MEM_TABLE').at(-1)!.words[0]).toBe(2);
     expect(counters).toMatchObject({ vhostStarts: 2, vhostStops: 1 });
     vhost.close();
@@ -268,6 +278,7 @@ describe('vhost-net', () => {
     refuse = prepare(source);
     vhost.attach(source);
     vhost.update();
+    lab.settle();
     expect(lab.logged).toEqual([message]);
     expect(broken).toBe(1);
     expect(vhost.active).toBe(false);
@@ -280,6 +291,7 @@ describe('vhost-net', () => {
     const source = new Source();
     vhost.attach(source);
     vhost.update();
+    lab.settle();
     const fd = named('SET_VRING_CALL')[1]!.words[1]!;
     const { writeSync } = await import('node:fs');
     writeSync(fd, new BigUint64Array([1n]));
