@@ -13,7 +13,7 @@ import { VhostGuest } from '../test/lib/vhost-guest.ts';
 import { ensureDpdk, Testpmd } from '../test/peers/lib/dpdk.ts';
 import { median, report, runtimeFacts } from './lib/report.ts';
 
-const [seconds = 2, rounds = 3] = process.argv.slice(2).map(Number);
+const [seconds = 1, rounds = 3] = process.argv.slice(2).map(Number);
 const BURST = 64;
 const SLICE_BURSTS = 256;
 const RING_SIZE = 1024;

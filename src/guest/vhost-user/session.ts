@@ -12,35 +12,9 @@
 
 import type { Logger } from '../../core/log.ts';
 import type { Handle, HostIo } from '../../host-io/host-io.ts';
-import {
-  F_CSUM,
-  F_GSO,
-  F_GUEST_CSUM,
-  F_GUEST_ECN,
-  F_GUEST_TSO4,
-  F_GUEST_TSO6,
-  F_GUEST_UFO,
-  F_GUEST_USO4,
-  F_GUEST_USO6,
-  F_HOST_ECN,
-  F_HOST_TSO4,
-  F_HOST_TSO6,
-  F_HOST_UFO,
-  F_HOST_USO,
-  F_MQ,
-  F_MRG_RXBUF,
-  F_MTU,
-} from '../../nic/virtio-net/features.ts';
+import { DATA_PATH, F_MQ, F_MTU } from '../../nic/virtio-net/features.ts';
 import type { VirtioNet } from '../../nic/virtio-net/index.ts';
-import {
-  F_ANY_LAYOUT,
-  F_EVENT_IDX,
-  F_IN_ORDER,
-  F_INDIRECT_DESC,
-  F_RING_PACKED,
-  F_VERSION_1,
-  Features,
-} from '../../virtio/features.ts';
+import { F_RING_PACKED, Features } from '../../virtio/features.ts';
 import { NOT_LOGGED } from '../../virtio/tracked.ts';
 import * as p from '../../virtio/vhost-user.ts';
 import { putU16be } from '../../wire/bytes.ts';
@@ -86,31 +60,6 @@ const MTU_MIN_BYTES = 68;
 const MTU_MAX_BYTES = 65_535;
 const ETHERNET_MIN_BYTES = 60;
 
-/** Features of the device that need no control queue and no configuration space, both of which are the front-end's. */
-const SERVED = [
-  F_CSUM,
-  F_GUEST_CSUM,
-  F_GSO,
-  F_GUEST_TSO4,
-  F_GUEST_TSO6,
-  F_GUEST_ECN,
-  F_GUEST_UFO,
-  F_GUEST_USO4,
-  F_GUEST_USO6,
-  F_HOST_TSO4,
-  F_HOST_TSO6,
-  F_HOST_ECN,
-  F_HOST_UFO,
-  F_HOST_USO,
-  F_MRG_RXBUF,
-  F_ANY_LAYOUT,
-  F_INDIRECT_DESC,
-  F_EVENT_IDX,
-  F_VERSION_1,
-  F_RING_PACKED,
-  F_IN_ORDER,
-];
-
 /** Does a request with this payload; returns 0, an errno, or REPLIED. Descriptors that it keeps it takes out of `fds`. */
 type Handler = (at: number, bytes: number, fds: Handle[]) => number;
 
@@ -152,7 +101,6 @@ export class Session {
     device.attachTransport({
       queueInterrupt: (index) => this.#rings[index]?.interrupt(),
       ringBroken: () => this.#ringBroken(),
-      prefersOrder: true,
     });
     this.#offer();
     this.#requests = this.#table();
@@ -349,7 +297,7 @@ export class Session {
   #offer(): void {
     const { device } = this.#parts;
     this.#offered.clear();
-    for (const bit of SERVED) if (device.offered.has(bit)) this.#offered.add(bit);
+    for (const bit of DATA_PATH) if (device.offered.has(bit)) this.#offered.add(bit);
     this.#offered.add(F_MTU);
     this.#offered.add(p.F_LOG_ALL);
     this.#offered.add(p.F_PROTOCOL_FEATURES);
