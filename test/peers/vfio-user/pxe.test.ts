@@ -73,7 +73,7 @@ test.each(ROWS)('SeaBIOS, $rom and Linux, its kernel by $kernelBy', async ({ dev
   writeFileSync(
     join(folder, 'boot.ipxe'),
     `#!ipxe
-kernel ${url[kernelBy]}kernel initrd=initrd console=ttyS0 panic=-1 from=\${net0/mac}
+kernel ${url[kernelBy]}kernel initrd=initrd console=ttyS0 no_timer_check panic=-1 from=\${net0/mac}
 initrd ${url[initrdBy]}initrd
 boot
 `,
@@ -94,7 +94,7 @@ boot
     });
     const { exitCode, stderr, console: said } = await guest.done;
     expect({ exitCode, stderr }, said).toEqual({ exitCode: 0, stderr: '' });
-    expect(said).toContain(`${BOOTED}: initrd=initrd console=ttyS0 panic=-1 from=${MAC}`);
+    expect(said).toContain(`${BOOTED}: initrd=initrd console=ttyS0 no_timer_check panic=-1 from=${MAC}`);
     expect(asked).toEqual([kernelBy === 'http' ? '/kernel' : '/initrd']);
     const counters = readCounters(rig.device.nic.stats);
     expect(Object.entries(counters).filter(([name, count]) => /Bad/.test(name) && count > 0)).toEqual([]);
