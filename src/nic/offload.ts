@@ -1,6 +1,6 @@
 /**
  * The one place where offload facts become bytes: `adapt` brings a frame to what its next client accepts, by completing a checksum or by
- * cutting a segment into packets. Every port uses it (core/port.ts); NIC models use `sumFrame` and `verifyFrame`.
+ * cutting a segment into packets. Every port uses it (core/port.ts); NIC models use `verifyFrame`.
  *
  * Facts come from guests and peers, so they are checked against the frame's real headers, which lie in its first segment. A frame whose
  * facts contradict its bytes is dropped (0 frames come out). A frame that is shared or borrows memory is never written: it is copied first.
@@ -16,8 +16,6 @@
 
 import { type ByteMemory, copyMemory } from '../core/copy.ts';
 import {
-  CSUM_OFFSET,
-  CSUM_START,
   FACT_CSUM_VALID,
   FACT_NEEDS_CSUM,
   FACTS,
@@ -34,6 +32,7 @@ import {
   TOTAL,
 } from '../core/pool.ts';
 import { ACCEPT_CSUM, acceptable } from '../core/port.ts';
+import { checksumPlace, sumFrame, wantedChecksum } from '../link/frame-sum.ts';
 import { putU16be, putU32be, swap16, u16be, u32be } from '../wire/bytes.ts';
 import { finishChecksum, foldSum, pseudoSumAt, sumBytes, sumWords } from '../wire/checksum.ts';
 import { HEADER_BYTES } from './frame-size.ts';
@@ -55,40 +54,12 @@ const PIECES_MAX = 2048;
 const VLAN_TAGS_MAX = 2;
 const EXTENSION_HEADERS_MAX = 8;
 
-/** The sum (RFC 1071, not folded) of frame bytes [start, start + length), over all segments; less at the frame's end. */
-export function sumFrame(pool: FramePool, frame: number, start: number, length: number): number {
-  const t = pool.table;
-  let sum = 0;
-  let done = 0;
-  for (let s = frame; s !== 0 && done < length; s = t[s + NEXT]) {
-    const size = t[s + LENGTH];
-    if (start >= size) {
-      start -= size;
-      continue;
-    }
-    const part = Math.min(size - start, length - done);
-    const { bytes, words } = pool.memories[t[s + REGION]];
-    // A region that was taken away reads as zeros, which add nothing.
-    if (t[s + OFFSET] + start + part <= bytes.length) {
-      const segment = foldSum(sumWords(bytes, words, t[s + OFFSET] + start, part));
-      sum += (done & 1) === 0 ? segment : swap16(segment);
-    }
-    done += part;
-    start = 0;
-  }
-  return sum;
-}
-
 /** Completes the checksum that the facts ask for, in a frame the caller may write. False: the facts contradict the frame. */
 function fillChecksum(pool: FramePool, frame: number): boolean {
   const t = pool.table;
-  const start = t[frame + CSUM_START];
-  const at = start + t[frame + CSUM_OFFSET];
-  const total = t[frame + TOTAL];
-  if (start < 0 || at < start || at + 2 > total || at + 2 > t[frame + LENGTH]) return false;
-  const checksum = finishChecksum(sumFrame(pool, frame, start, total - start));
-  // A UDP checksum of 0 would mean that there is none (RFC 768); a TCP one of 0 equals 0xffff in ones' complement.
-  putU16be(pool.bytes, t[frame + OFFSET] + at, checksum === 0 ? 0xffff : checksum);
+  const at = checksumPlace(pool, frame);
+  if (at < 0 || at + 2 > t[frame + LENGTH]) return false;
+  putU16be(pool.bytes, t[frame + OFFSET] + at, wantedChecksum(pool, frame));
   t[frame + FACTS] = (t[frame + FACTS] & ~FACT_NEEDS_CSUM) | FACT_CSUM_VALID;
   return true;
 }

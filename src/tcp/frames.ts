@@ -3,8 +3,7 @@
  * an Int32Array, so that host I/O can send it in one call.
  */
 
-import { type FramePool, LENGTH, NEXT, OFFSET, REFS, REGION, TOTAL } from '../core/pool.ts';
-import { type ChecksumRegion, chainSum } from '../wire/checksum.ts';
+import { type FramePool, LENGTH, NEXT, OFFSET, REFS, TOTAL } from '../core/pool.ts';
 
 /**
  * Cuts `frame` to its bytes [front, front + length): headers in front and padding behind go. Headers are private and short, but a cut may
@@ -32,33 +31,6 @@ export function cutFrame(pool: FramePool, frame: number, front: number, length: 
   }
   t[frame + TOTAL] = length;
   return frame;
-}
-
-/** `sum` plus the frame's bytes [at, at + length), wherever its segments lie (wire/checksum.ts). `sums` is over the pool's own memory. */
-export function frameSum(
-  pool: FramePool,
-  sums: ChecksumRegion,
-  frame: number,
-  at: number,
-  length: number,
-  sum: number,
-): number {
-  const t = pool.table;
-  let done = 0;
-  for (let s = frame; s !== 0 && done < length; s = t[s + NEXT]!) {
-    const size = t[s + LENGTH]!;
-    if (at >= size) {
-      at -= size;
-      continue;
-    }
-    const part = Math.min(size - at, length - done);
-    const region = t[s + REGION]!;
-    if (region === 0) sum = sums.chain(sum, done, t[s + OFFSET]! + at, part);
-    else sum = chainSum(sum, done, pool.regions[region]!, t[s + OFFSET]! + at, part);
-    done += part;
-    at = 0;
-  }
-  return sum;
 }
 
 /** Frames in order; `items[head..tail)` is the list. Empties to its start, so it stays short. */

@@ -12,8 +12,9 @@ import {
   OFFSET,
   TOTAL,
 } from '../core/pool.ts';
+import { sumFrame } from '../link/frame-sum.ts';
 import { u16be } from '../wire/bytes.ts';
-import { type ChecksumRegion, foldSum, pseudoSumAt } from '../wire/checksum.ts';
+import { foldSum, pseudoSumAt } from '../wire/checksum.ts';
 import { IP_PROTOCOL_TCP } from '../wire/ipv4.ts';
 import {
   TCP_ACK,
@@ -28,7 +29,6 @@ import {
   TCP_WINDOW,
   TcpOptions,
 } from '../wire/tcp.ts';
-import { frameSum } from './frames.ts';
 
 function i32be(bytes: Uint8Array, at: number): number {
   return (bytes[at]! << 24) | (bytes[at + 1]! << 16) | (bytes[at + 2]! << 8) | bytes[at + 3]!;
@@ -95,13 +95,13 @@ export class Segment {
   }
 
   /** Whether the checksum is right, or somebody trustworthy answers for it (its offload facts). */
-  checksumOk(pool: FramePool, sums: ChecksumRegion): boolean {
+  checksumOk(pool: FramePool): boolean {
     const t = pool.table;
     const frame = this.frame;
     if ((t[frame + FACTS]! & (FACT_NEEDS_CSUM | FACT_CSUM_VALID)) !== 0) return true;
     const at = this.tcpOffset - t[frame + OFFSET]!;
     const length = this.payloadAt + this.payloadBytes - at;
     const pseudo = pseudoSumAt(pool.bytes, this.ipOffset, IP_PROTOCOL_TCP, length);
-    return foldSum(frameSum(pool, sums, frame, at, length, pseudo)) === 0xffff;
+    return foldSum(sumFrame(pool, frame, at, length, pseudo)) === 0xffff;
   }
 }

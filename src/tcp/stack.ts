@@ -193,7 +193,7 @@ export class TcpStack {
       this.pool.release(frame);
       return;
     }
-    if (!segment.checksumOk(this.pool, this.sums)) {
+    if (!segment.checksumOk(this.pool)) {
       stats.rxDropBadChecksum++;
       this.pool.release(frame);
       return;

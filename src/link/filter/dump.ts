@@ -8,10 +8,9 @@
  * the end of the loop's turn at the latest: a kill leaves a readable capture.
  */
 
-import { CSUM_OFFSET, CSUM_START, FACT_NEEDS_CSUM, FACTS, type FramePool, TOTAL } from '../../core/pool.ts';
+import { FACT_NEEDS_CSUM, FACTS, TOTAL } from '../../core/pool.ts';
 import type { LinkContext, Sink } from '../../core/port.ts';
 import { putU16be } from '../../wire/bytes.ts';
-import { internetChecksum } from '../../wire/checksum.ts';
 import {
   PCAPNG_INBOUND,
   PCAPNG_OUTBOUND,
@@ -24,6 +23,7 @@ import {
   writePcapngSection,
   writePcapRecord,
 } from '../../wire/pcap.ts';
+import { checksumPlace, wantedChecksum } from '../frame-sum.ts';
 import { type Filter, type FilterDirection, PassingStage } from './filter.ts';
 
 /** Where a capture goes: a file, or memory. */
@@ -145,9 +145,12 @@ export class DumpFilter implements Filter {
     at += pcapng
       ? writePcapngPacketHead(buffer, at, 0, seconds, nanos, captured, total, direction)
       : writePcapRecord(buffer, at, seconds, Math.floor(nanos / 1000), captured, total);
-    // The checksum is over the whole frame even when the capture keeps less: the buffer has room for it.
+    // The whole frame: a checksum's place may lie behind what the capture keeps, and the buffer has room.
     pool.read(frame, 0, buffer, at, total);
-    if ((t[frame + FACTS]! & FACT_NEEDS_CSUM) !== 0) fillChecksum(pool, frame, buffer, at, total);
+    if ((t[frame + FACTS]! & FACT_NEEDS_CSUM) !== 0) {
+      const place = checksumPlace(pool, frame);
+      if (place >= 0) putU16be(buffer, at + place, wantedChecksum(pool, frame));
+    }
     at += captured;
     if (pcapng) at += writePcapngPacketTail(buffer, at, captured, direction);
     this.#filled = at;
@@ -191,14 +194,4 @@ class DumpStage extends PassingStage {
   receive(frames: Int32Array, from: number, to: number): number {
     return this.#filter.pass(frames, from, to, this.#direction, this.next);
   }
-}
-
-/** Completes the partial checksum of the copy at buffer[at..at + total), where the facts are true. */
-function fillChecksum(pool: FramePool, frame: number, buffer: Uint8Array, at: number, total: number): void {
-  const start = pool.table[frame + CSUM_START]!;
-  const field = start + pool.table[frame + CSUM_OFFSET]!;
-  if (start < 0 || field < start || field + 2 > total) return;
-  const checksum = internetChecksum(buffer, at + start, total - start);
-  // A UDP checksum of zero would mean none (RFC 768); all ones says the same sum.
-  putU16be(buffer, at + field, checksum === 0 ? 0xffff : checksum);
 }

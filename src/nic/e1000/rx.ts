@@ -13,6 +13,7 @@
 import { copyMemory } from '../../core/copy.ts';
 import { FACT_CSUM_VALID, FACTS, LENGTH, NEXT, OFFSET, TOTAL } from '../../core/pool.ts';
 import type { Port } from '../../core/port.ts';
+import { sumFrame } from '../../link/frame-sum.ts';
 import { DMA_BOTH, DMA_WRITE } from '../../pci/guest-memory.ts';
 import { finishChecksum } from '../../wire/checksum.ts';
 import { isBroadcastMac } from '../../wire/ethernet.ts';
@@ -24,7 +25,6 @@ import {
   CHECKED_L4,
   HeaderLayout,
   isPlainTcp4,
-  sumFrame,
   verifyFrame,
   verifyPlainTcp4,
 } from '../offload.ts';

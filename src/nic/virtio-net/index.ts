@@ -220,6 +220,7 @@ export class VirtioNet extends VirtioPci implements Nic {
       hashReport: false,
       inOrder: false,
       strictOrder: false,
+      driverRunsBeside: false,
       hostOffloads: 0,
       guestOffloads: 0,
       broken: () => this.needsReset(),
@@ -358,7 +359,8 @@ export class VirtioNet extends VirtioPci implements Nic {
     net.mergeable = accepted.has(F_MRG_RXBUF);
     net.hashReport = accepted.has(F_HASH_REPORT);
     net.strictOrder = accepted.has(F_IN_ORDER);
-    net.inOrder = net.strictOrder || this.prefersOrder;
+    net.inOrder = net.strictOrder || this.isServedElsewhere;
+    net.driverRunsBeside = this.isServedElsewhere;
     net.hostOffloads = hostOffloadsOf(accepted);
     this.#modes.vlanFilter = accepted.has(F_CTRL_VLAN);
     this.#setGuestOffloads(new Features(GUEST_OFFLOAD_BITS.filter((bit) => accepted.has(bit))));

@@ -24,6 +24,8 @@ export interface NetContext {
   inOrder: boolean;
   /** The driver relies on it (IN_ORDER); else only as long as none waits for too long. */
   strictOrder: boolean;
+  /** The driver is in another process: what it does meanwhile is seen without its kick. */
+  driverRunsBeside: boolean;
   /** ACCEPT_* that the driver may ask of us, and those that it takes. */
   hostOffloads: number;
   guestOffloads: number;

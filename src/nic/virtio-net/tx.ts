@@ -54,6 +54,8 @@ import type { NetContext } from './net.ts';
 const BATCH = 64;
 /** Chains of one pass. */
 const PASS_CHAINS = 1024;
+/** Turns of the loop that an empty ring is looked at again, at most, where the driver runs at the same time as we do. */
+const LOOKS_MAX = 32;
 const POOL_RETRY_NS = 1e6;
 const ENTRY_SHIFT = 16;
 /** In place of an entry: the chain is used when the port took the frame; when the frame was released. */
@@ -111,6 +113,9 @@ export class Transmitter implements Lender {
   #epoch = 0;
   readonly #lender: number;
   #running = false;
+  /** Looks at the empty ring since it held something, and how many there may be. */
+  #looked = 0;
+  #looksAllowed = 1;
   /** The frames are in the port's hands: `stop` leaves them to `#flush`. */
   #sending = false;
   #blocked = false;
@@ -211,12 +216,14 @@ export class Transmitter implements Lender {
           return;
         }
         // With no entry free, the return of a lent frame goes on.
-        if (this.#entriesFree === 0 || !queue.requestKicks(net.memory)) return;
+        if (this.#entriesFree === 0 || this.#looksAgain() || !queue.requestKicks(net.memory)) return;
         queue.suppressKicks(net.memory);
         budget--;
         continue;
       }
       budget -= count;
+      if (this.#looked > 0) this.#looksAllowed = Math.min(2 * this.#looksAllowed, LOOKS_MAX);
+      this.#looked = 0;
       const built = this.#buildAll(queue, count);
       if (built < count) {
         queue.unfetch(this.#chains, built);
@@ -231,6 +238,22 @@ export class Transmitter implements Lender {
         return;
       }
     }
+  }
+
+  /**
+   * Instead of asking for kicks, which cost the driver a system call each and us a wake-up, an empty ring is looked at again in the next turns: more often as long as that
+   * finds something, once after it was in vain.
+   */
+  #looksAgain(): boolean {
+    if (!this.#net.driverRunsBeside) return false;
+    if (this.#looked < this.#looksAllowed) {
+      this.#looked++;
+      this.#resumeNextTurn();
+      return true;
+    }
+    this.#looked = 0;
+    this.#looksAllowed = Math.max(this.#looksAllowed >> 1, 1);
+    return false;
   }
 
   #resumeNextTurn(): void {
