@@ -38,6 +38,11 @@ export const vhostUserBackend: OpenBackend<'vhost-user'> = async (config, contex
   const frontEnd = new FrontEnd(config, context, hostIo, chardev);
   try {
     chardev.attach(frontEnd);
+    if (!chardev.connected)
+      context.log.warn(
+        { netdev: config.id },
+        `netdev ${config.id} waits for its back-end: ${chardev.describe()}`,
+      );
     await frontEnd.whenKnown;
   } catch (error) {
     frontEnd.close();

@@ -3,6 +3,7 @@ import { afterEach, describe, expect, test } from 'vitest';
 import { regionsOf } from '../../../src/backends/vhost-user/ram.ts';
 import { readChardev } from '../../../src/config/chardevs.ts';
 import { VirtualClock } from '../../../src/core/clock.ts';
+import { silentLogger } from '../../../src/core/log.ts';
 import { ProbeMachine } from '../../../src/guest/probe/machine.ts';
 import { announce } from '../../../src/network/announce.ts';
 import { VhostGuest, type VhostGuestOptions } from '../../lib/vhost-guest.ts';
@@ -218,10 +219,15 @@ describe('what is refused', () => {
   });
 
   test('a netdev that waits for its first back-end goes with its chardev', async () => {
-    guest = new VhostGuest({ path: '/tmp/netemu-nobody-comes.sock', server: true, clock });
+    const told: string[] = [];
+    const log = { ...silentLogger, warn: (_facts: object, text: string) => told.push(text) };
+    guest = new VhostGuest({ path: '/tmp/netemu-nobody-comes.sock', server: true, clock, log });
     const opening = guest.openNetdev();
     const settled = expect(opening).rejects.toThrow("chardev 'c0' was removed");
     await new Promise((resolve) => setImmediate(resolve));
+    expect(told).toEqual([
+      'netdev n0 waits for its back-end: disconnected:unix:/tmp/netemu-nobody-comes.sock,server=on',
+    ]);
     guest.network.chardevs.close();
     await settled;
     expect(guest.network.netdevs.size).toBe(0);
