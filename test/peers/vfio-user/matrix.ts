@@ -1,0 +1,146 @@
+/**
+ * What every driver of every model is put through beyond its own tests: iperf3 both ways, each offload on and off, VLANs. Steps for the guest, the answers of this
+ * process, and what must have come out.
+ */
+
+import { join } from 'node:path';
+import { expect } from 'vitest';
+import type { Port, PortStats } from '../../../src/core/port.ts';
+import { run } from '../lib/command.ts';
+import type { GuestResult } from '../lib/guest.ts';
+import type { Rig } from './rig.ts';
+import { uploadCommand, type WebServer } from './services.ts';
+
+/** The issue asks for ten seconds each way of iperf3; CI has time for fewer. */
+const IPERF_SECONDS = Number(process.env.NETEMU_IPERF_SECONDS ?? 3);
+
+export function iperfSteps(port: number): Record<string, string> {
+  return {
+    iperfUp: `iperf3 -c 10.0.2.2 -p ${port} -t ${IPERF_SECONDS} -J`,
+    iperfDown: `iperf3 -c 10.0.2.2 -p ${port} -t ${IPERF_SECONDS} -R -J`,
+  };
+}
+
+/** Bytes in each whole second of both ways, none of them without any. */
+export function expectNoStall(result: GuestResult): void {
+  for (const step of ['iperfUp', 'iperfDown']) {
+    const report = JSON.parse(result.ok(step)) as {
+      intervals: { sum: { bytes: number; seconds: number } }[];
+    };
+    const whole = report.intervals.filter(({ sum }) => sum.seconds > 0.5);
+    expect(whole.length, step).toBeGreaterThanOrEqual(IPERF_SECONDS - 1);
+    expect(
+      whole.filter(({ sum }) => sum.bytes === 0),
+      step,
+    ).toEqual([]);
+  }
+}
+
+/** Settings of `ethtool -K`, each from a state where all that can be is on. */
+const OFFLOADS: Readonly<Record<string, string>> = {
+  all: '',
+  tsoOff: 'tso off',
+  gsoOff: 'tso off gso off',
+  txOff: 'tso off gso off tx off',
+  sgOff: 'tso off gso off sg off',
+  rxOff: 'rx off gro off',
+  noneOn: 'tso off gso off tx off sg off rx off gro off',
+};
+
+/** Moves the web server's file both ways in each setting; `host frames` tells how many frames the NIC's port has seen. */
+export function offloadSteps(web: WebServer): Record<string, string> {
+  const file = `http://10.0.2.2:${web.port}/file`;
+  const all = 'for o in rx tx sg tso gso gro; do ethtool -K eth0 $o on 2>/dev/null; done';
+  const steps = Object.entries(OFFLOADS).map(([name, off]) => [
+    `offloads-${name}`,
+    `${all}; set -- ${off}; while [ $# -gt 0 ]; do ethtool -K eth0 $1 $2 2>/dev/null; shift 2; done; ethtool -k eth0
+      wget -q -O /tmp/part ${file} && sha256sum </tmp/part; before=$(host frames); ${uploadCommand('/tmp/part', '10.0.2.2', web.port)}; echo sent $(($(host frames)-before)) frames; ${all}; true`,
+  ]);
+  return Object.fromEntries(steps);
+}
+
+/** The bytes were right in every setting; returns how many frames each took, and what `ethtool -k` said. */
+export function expectOffloads(
+  result: GuestResult,
+  web: WebServer,
+): Record<string, { frames: number; settings: string }> {
+  const found: Record<string, { frames: number; settings: string }> = {};
+  for (const name of Object.keys(OFFLOADS)) {
+    const text = result.ok(`offloads-${name}`);
+    // Once as it came down, once as it went up.
+    expect(text.split(web.fileHash).length - 1, name).toBe(2);
+    found[name] = { frames: Number(text.match(/^sent (\d+) frames$/m)?.[1]), settings: text };
+  }
+  return found;
+}
+
+export const VLANS = [5, 100, 4001] as const;
+/** An id that the guest has no device for. */
+const FOREIGN = 77;
+const octet = (id: number): number => id % 200;
+
+/** VLAN devices, and when they can send (a kernel drops what goes out before), `host tag ID` has the network ask for the guest's address there, tagged. */
+export const VLAN_STEPS: Readonly<Record<string, string>> = {
+  vlans: `set -e; modprobe 8021q
+    for i in ${VLANS.join(' ')}; do ip link add link eth0 name eth0.$i type vlan id $i; ip addr add 10.$((i%200)).0.1/24 dev eth0.$i; ip link set eth0.$i up; done
+    for i in ${VLANS.join(' ')}; do n=0; until [ "$(cat /sys/class/net/eth0.$i/operstate)" = up ]; do n=$((n+1)); [ $n -lt 100 ]; sleep 0.1; done; ip link show eth0.$i >/dev/null; done
+    host vlan before; for i in ${VLANS.join(' ')} ${FOREIGN}; do host tag $i; done
+    for i in ${VLANS.join(' ')}; do n=0; while [ "$(cat /sys/class/net/eth0.$i/statistics/rx_packets)" = 0 ]; do n=$((n+1)); [ $n -lt 100 ]; sleep 0.1; done; done
+    host vlan after; ping -c 1 10.0.2.2; for i in ${VLANS.join(' ')}; do ip link del eth0.$i; done; ping -c 1 10.0.2.2`,
+};
+
+/** A broadcast ARP request for the guest's address on a VLAN, tagged, from 10.N.0.2. */
+function taggedRequest(id: number): Uint8Array {
+  const n = octet(id);
+  const sender = [0x52, 0x54, 0, 0, 0, n];
+  const bytes = [...new Array<number>(6).fill(0xff), ...sender, 0x81, 0, id >> 8, id & 255, 8, 6];
+  bytes.push(0, 1, 8, 0, 6, 4, 0, 1, ...sender, 10, n, 0, 2, 0, 0, 0, 0, 0, 0, 10, n, 0, 1);
+  return Uint8Array.from({ length: 64 }, (_, i) => bytes[i] ?? 0);
+}
+
+export interface MatrixNotes {
+  readonly vlan: Map<string, Record<string, number>>;
+}
+
+/** The answers that the steps above ask for. */
+export function matrixHandlers(
+  rig: Rig,
+  counters: () => Record<string, number>,
+  notes: MatrixNotes,
+): Record<string, (argument: string) => string> {
+  const { network, device } = rig;
+  const netdev = (): Port => network.netdevs.get('n0')!.ports[0]!;
+  return {
+    frames: () =>
+      String(device.nic.ports.reduce((sum, { stats }: { stats: PortStats }) => sum + stats.sentFrames, 0)),
+    tag: (id) => {
+      const frame = network.pool.from(taggedRequest(Number(id)));
+      if (netdev().send(Int32Array.of(frame), 0, 1) === 0) network.pool.release(frame);
+      return 'sent';
+    },
+    vlan: (name) => {
+      notes.vlan.set(name, { ...counters() });
+      return 'noted';
+    },
+  };
+}
+
+/** Frames came to each VLAN device and its answers went out with its tag; `filtered`: the foreign one was kept out by the NIC. */
+export async function expectVlans(
+  result: GuestResult,
+  capture: string,
+  notes: MatrixNotes,
+  filtered: boolean,
+): Promise<void> {
+  expect(result.ok('vlans').match(/1 packets received/g)?.length).toBe(2);
+  const fields = ['-T', 'fields', '-e', 'vlan.id', '-e', 'arp.src.proto_ipv4', '-e', 'arp.dst.proto_ipv4'];
+  const rows = await run('tshark', ['-r', capture, '-Y', 'vlan && arp.opcode == 2', ...fields]);
+  const seen = new Set(rows.trim().split('\n'));
+  expect([...seen].sort()).toEqual(
+    VLANS.map((id) => `${id}\t10.${octet(id)}.0.1\t10.${octet(id)}.0.2`).sort(),
+  );
+  const dropped = (name: string): number => notes.vlan.get(name)!.rxDropVlan ?? 0;
+  expect(dropped('after') - dropped('before')).toBe(filtered ? 1 : 0);
+}
+
+export const captureOf = (rig: Rig, name: string): string => join(rig.folder, `${name}.pcap`);
