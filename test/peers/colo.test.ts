@@ -32,6 +32,7 @@ beforeAll(async () => {
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 interface Running {
+  readonly qmp: Qmp;
   end(): Promise<void>;
 }
 
@@ -46,14 +47,18 @@ async function start(program: 'qemu' | 'netemu', options: readonly string[]): Pr
       '--qmp',
       `unix:${socket},server=on,wait=off`,
     ]);
-    (await Qmp.connect(socket)).close();
-    return { end: async () => void (await netemu.stop()) };
+    const qmp = await Qmp.connect(socket);
+    return {
+      qmp,
+      end: async () => void (await netemu.stop()),
+    };
   }
   const machine = ['-accel', 'tcg', '-machine', 'none', '-nodefaults', '-display', 'none', '-qmp', 'stdio'];
   const { program: command, args } = forkyCommand('qemu-system-x86_64', [...machine, ...options]);
   const child: ChildProcess = spawn(command, args, { stdio: ['pipe', 'pipe', 'inherit'] });
-  await new Qmp(child.stdout!, child.stdin!).negotiate();
+  const qmp = await new Qmp(child.stdout!, child.stdin!).negotiate();
   return {
+    qmp,
     async end() {
       child.kill('SIGKILL');
       await once(child, 'close');
@@ -202,47 +207,65 @@ describe('colo-compare, QEMU 11.1 and netemu', () => {
   for (const program of ['qemu', 'netemu'] as const) {
     for (const vnetHdr of ['off', 'on'] as const) {
       it(`${program}, vnet_hdr_support=${vnetHdr}`, async () => {
-        for (const { name, primary, secondary, out, held } of CASES) {
+        // QEMU 11.1 dies when a colo-compare with connections goes: it gets a new process for each case.
+        const rounds = program === 'qemu' ? CASES.map((one) => [one]) : [CASES];
+        for (const cases of rounds) {
           const running = await start(program, [
             ...['p', 's', 'o', 'n'].flatMap(chardev),
             ...['-object', 'iothread,id=io'],
-            '-object',
-            `colo-compare,id=k,primary_in=p,secondary_in=s,outdev=o,notify_dev=n,iothread=io,vnet_hdr_support=${vnetHdr}`,
           ]);
-          const header = vnetHdr === 'on' ? HEADER_BYTES : undefined;
-          const [p, s, o, n] = await Promise.all([
-            Stream.to('p', header),
-            Stream.to('s', header),
-            Stream.to('o', header),
-            // What is told to notify_dev has the form of the other streams; what it tells has not.
-            Stream.to('n', vnetHdr === 'on' ? 0 : undefined),
-          ]);
-          const told = async (): Promise<string> => (await n.next(null)).toString();
           try {
-            // A round trip each, until outdev's connection is served as well: what leaves before that is lost.
-            for (let tag = 100; o.empty; tag++) {
-              p.send(packet(tag));
-              n.send(Buffer.from('COLO_USERSPACE_PROXY_INIT'));
-              expect(await told()).toBe('COLO_COMPARE_GET_XEN_INIT');
+            for (const one of cases) {
+              await play(one, running.qmp, vnetHdr === 'on');
+              if (program === 'netemu') await running.qmp.run('object-del', { id: 'k' });
             }
-            p.send(MARK);
-            while ((await o.next())[14] !== 99);
-            p.send(...primary);
-            s.send(...secondary);
-            for (const frame of out) expect(await o.next(), name).toEqual(Buffer.from(frame));
-            if (held !== undefined) {
-              expect(await told(), name).toBe('DO_CHECKPOINT');
-              n.send(Buffer.from('COLO_CHECKPOINT'));
-              for (const frame of held) expect(await o.next(), name).toEqual(Buffer.from(frame));
-            }
-            p.send(MARK);
-            expect(await o.next(), name).toEqual(Buffer.from(MARK));
           } finally {
-            for (const one of [p, s, o, n]) one.close();
             await running.end();
           }
         }
       });
+    }
+  }
+
+  async function play(
+    { name, primary, secondary, out, held }: Case,
+    qmp: Qmp,
+    vnetHdr: boolean,
+  ): Promise<void> {
+    await qmp.run('object-add', {
+      ...{ 'qom-type': 'colo-compare', id: 'k', iothread: 'io', vnet_hdr_support: vnetHdr },
+      ...{ primary_in: 'p', secondary_in: 's', outdev: 'o', notify_dev: 'n' },
+    });
+    const header = vnetHdr ? HEADER_BYTES : undefined;
+    const [p, s, o, n] = await Promise.all([
+      Stream.to('p', header),
+      Stream.to('s', header),
+      Stream.to('o', header),
+      // What is told to notify_dev has the form of the other streams; what it tells has not.
+      Stream.to('n', vnetHdr ? 0 : undefined),
+    ]);
+    const told = async (): Promise<string> => (await n.next(null)).toString();
+    try {
+      // A round trip each, until outdev's connection is served as well: what leaves before that is lost.
+      for (let tag = 100; o.empty; tag++) {
+        p.send(packet(tag));
+        n.send(Buffer.from('COLO_USERSPACE_PROXY_INIT'));
+        expect(await told()).toBe('COLO_COMPARE_GET_XEN_INIT');
+      }
+      p.send(MARK);
+      while ((await o.next())[14] !== 99);
+      p.send(...primary);
+      s.send(...secondary);
+      for (const frame of out) expect(await o.next(), name).toEqual(Buffer.from(frame));
+      if (held !== undefined) {
+        expect(await told(), name).toBe('DO_CHECKPOINT');
+        n.send(Buffer.from('COLO_CHECKPOINT'));
+        for (const frame of held) expect(await o.next(), name).toEqual(Buffer.from(frame));
+      }
+      p.send(MARK);
+      expect(await o.next(), name).toEqual(Buffer.from(MARK));
+    } finally {
+      for (const one of [p, s, o, n]) one.close();
     }
   }
 });
