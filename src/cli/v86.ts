@@ -24,7 +24,7 @@ export interface RunningV86 {
 export interface V86Terminal {
   /** A byte that serial port 0 or 1 (ttyS0, ttyS1) sent. */
   output(port: 0 | 1, byte: number): void;
-  /** The guest has halted for good: it powered off, or panicked. */
+  /** The guest's CPU has halted for good, its interrupts off. */
   halted?(): void;
   /** Hands over what types into ttyS0. */
   input?(type: (text: string) => void): void;
@@ -32,7 +32,7 @@ export interface V86Terminal {
 
 const CTRL_A = '\x01';
 
-/** The console on the process's terminal, key by key when it is one: Ctrl-C is the guest's, Ctrl-A x ends the program, and so does a guest that powers off. */
+/** The console on the process's terminal, key by key when it is one: Ctrl-C is the guest's, Ctrl-A x ends the program, and so does a CPU that halts for good. */
 export function processTerminal(quit: () => void): V86Terminal {
   const { stdin, stdout } = process;
   return {

@@ -15,12 +15,15 @@ export class RunningNetemu {
   readonly child: ChildProcess;
   readonly #waiting = new Set<() => void>();
 
-  constructor(args: readonly string[], options: { namespace?: string; env?: NodeJS.ProcessEnv } = {}) {
+  constructor(
+    args: readonly string[],
+    options: { namespace?: string; env?: NodeJS.ProcessEnv; stdin?: 'pipe' } = {},
+  ) {
     const { namespace } = options;
     const command = [process.execPath, MAIN, ...args];
     const words = namespace === undefined ? command : ['ip', 'netns', 'exec', namespace, ...command];
     this.child = spawn(words[0]!, words.slice(1), {
-      stdio: ['ignore', 'pipe', 'pipe'],
+      stdio: [options.stdin ?? 'ignore', 'pipe', 'pipe'],
       env: { ...process.env, ...options.env },
     });
     const keep = (chunk: Buffer): void => {
