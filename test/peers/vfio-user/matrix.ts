@@ -42,7 +42,6 @@ const OFFLOADS: Readonly<Record<string, string>> = {
   tsoOff: 'tso off',
   gsoOff: 'tso off gso off',
   txOff: 'tso off gso off tx off',
-  sgOff: 'tso off gso off sg off',
   rxOff: 'rx off gro off',
   noneOn: 'tso off gso off tx off sg off rx off gro off',
 };
