@@ -118,8 +118,6 @@ export interface OtherTransport {
   queueInterrupt(index: number): void;
   /** A ring broke the rules: nothing is served until `restart`. */
   ringBroken(): void;
-  /** Who serves the rings next may know no more than how many buffers were used: they are to be the first ones, as far as that holds nobody up. */
-  readonly prefersOrder: boolean;
 }
 
 export abstract class VirtioPci extends PciFunction {
@@ -317,8 +315,11 @@ export abstract class VirtioPci extends PciFunction {
 
   // Another transport: it keeps the rings' registers and notifications itself, and has the front-end's word for the features.
 
-  protected get prefersOrder(): boolean {
-    return this.#other?.prefersOrder ?? false;
+  /**
+   * The driver is in another process: it goes on while we work, and who serves its rings next may know no more than how many buffers were used, which are then to be the first ones.
+   */
+  protected get isServedElsewhere(): boolean {
+    return this.#other !== null;
   }
 
   /** From now on `other` drives the device, which is reset; null: nobody does. */
