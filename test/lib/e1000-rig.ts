@@ -1,95 +1,34 @@
 /** An e1000 on a test machine with its driver's half, and a raw way to its registers and rings for tests that misbehave. */
-import { expect } from 'vitest';
-import { type Logger, silentLogger } from '../../src/core/log.ts';
-import { ACCEPT_ALL } from '../../src/core/port.ts';
-import { PacketBatch } from '../../src/guest/driver/driver.ts';
+import type { DriverOptions } from '../../src/guest/driver/driver.ts';
 import { E1000Driver } from '../../src/guest/driver/e1000-driver.ts';
 import { E1000 } from '../../src/nic/e1000/index.ts';
-import { TestMachine } from './test-machine.ts';
+import type { NicSite } from '../../src/nic/nic.ts';
+import { MAC, NicRig, type NicRigOptions } from './nic-rig.ts';
 
-export const MAC = Uint8Array.of(0x52, 0x54, 0, 0x12, 0x34, 0x56);
+export { MAC, testFrame } from './nic-rig.ts';
 
-export interface RigOptions {
-  ringSize?: number;
-  mtu?: number;
-  vlans?: number[];
-  accepts?: number;
-  large?: number;
-  small?: number;
+export interface RigOptions extends NicRigOptions {
   mitigation?: boolean;
   initVet?: boolean;
-  promiscuous?: boolean;
-  multicast?: Uint8Array[];
-  offloads?: boolean;
-  ramAddress?: number;
-  /** The driver's faults are counted; default false. */
-  strict?: boolean;
-  log?: Logger;
-  /** Poisoned slots and checks of every frame; default true. */
-  debug?: boolean;
 }
 
-export class E1000Rig {
-  readonly machine: TestMachine;
-  readonly nic: E1000;
-  driver: E1000Driver;
-  readonly received: { bytes: Uint8Array; flags: number; tci: number }[] = [];
-  sent = 0;
-  ready = 0;
-  readonly #options: RigOptions;
-
+export class E1000Rig extends NicRig<E1000, RigOptions> {
   constructor(options: RigOptions = {}, open = true) {
-    this.#options = options;
-    this.machine = new TestMachine({
-      accepts: options.accepts ?? ACCEPT_ALL,
-      large: options.large ?? 16,
-      small: options.small ?? 512,
-      ramBytes: 8 << 20,
-      ramAddress: options.ramAddress ?? 0,
-      debug: options.debug ?? true,
-    });
-    this.nic = new E1000(
-      { host: this.machine, link: this.machine.link, name: 'e1000.0', log: options.log ?? silentLogger },
-      {
-        mac: MAC,
-        mitigation: options.mitigation ?? true,
-        initVet: options.initVet ?? true,
-        strict: options.strict ?? false,
-      },
-    );
-    this.machine.plug(this.nic.port);
-    this.driver = this.newDriver();
-    this.machine.onInterrupt = () => this.driver.interrupt();
-    if (open) expect(this.driver.open()).toBe(true);
+    super(options, open);
   }
 
-  newDriver(): E1000Driver {
-    const { machine } = this;
-    const { ringSize, mtu, vlans, promiscuous, multicast, offloads } = this.#options;
-    const driver = new E1000Driver({
-      pci: this.nic,
-      ram: machine.ram,
-      loop: machine.loop,
-      ...(ringSize === undefined ? {} : { ringSize }),
-      ...(mtu === undefined ? {} : { ipMtuBytes: mtu }),
-      ...(vlans === undefined ? {} : { vlans }),
-      ...(promiscuous === undefined ? {} : { promiscuous }),
-      ...(multicast === undefined ? {} : { multicast }),
-      ...(offloads === undefined ? {} : { offloads }),
+  protected makeNic(site: NicSite): E1000 {
+    const { mitigation, initVet, strict } = this.options;
+    return new E1000(site, {
+      mac: MAC,
+      mitigation: mitigation ?? true,
+      initVet: initVet ?? true,
+      strict: strict ?? false,
     });
-    driver.listener = {
-      received: (address, length, flags, tci) => {
-        const at = machine.ram.offset(address);
-        this.received.push({ bytes: machine.ram.bytes.slice(at, at + length), flags, tci });
-      },
-      sent: (count) => {
-        this.sent += count;
-      },
-      sendReady: () => {
-        this.ready++;
-      },
-    };
-    return driver;
+  }
+
+  protected makeDriver(options: DriverOptions): E1000Driver {
+    return new E1000Driver(options);
   }
 
   get(register: number): number {
@@ -100,30 +39,10 @@ export class E1000Rig {
     this.nic.writeBar(0, register, 4, value >>> 0);
   }
 
-  /** Puts bytes into guest RAM, at an odd place as drivers do. */
-  place(bytes: Uint8Array): number {
-    const address = this.machine.ram.allocate(bytes.length + 2) + 2;
-    this.machine.ram.bytes.set(bytes, this.machine.ram.offset(address));
-    return address;
-  }
-
-  /** A packet of an experimental EtherType in guest RAM. */
-  packet(length: number, seed = 1): number {
-    return this.place(testFrame(length, seed));
-  }
-
-  bytesAt(address: number, length: number): Uint8Array {
-    const at = this.machine.ram.offset(address);
-    return this.machine.ram.bytes.slice(at, at + length);
-  }
-
   /** A transmit ring of the test's own with these descriptors (4 words each), and rings the doorbell. */
   transmit(descriptors: number[][], options: { count?: number; head?: number; tail?: number } = {}): number {
     const count = options.count ?? 64;
-    const ring = this.machine.ram.allocate(count * 16, 128);
-    const words = this.machine.ram.words;
-    for (const [i, descriptor] of descriptors.entries())
-      words.set(descriptor, (this.machine.ram.offset(ring) >> 2) + 4 * i);
+    const ring = this.layRing(descriptors, count, 128);
     this.nic.writeConfig(4, 2, 6);
     this.put(0x400, 0);
     this.put(0x3800, ring);
@@ -140,54 +59,4 @@ export class E1000Rig {
     const at = this.machine.ram.offset(ring) >> 2;
     return Array.from({ length: count }, (_, i) => this.machine.ram.words[at + 4 * i + 3]! & 15);
   }
-
-  /** Resets, brings up again, and passes a frame each way: what must always work after whatever came before. */
-  expectGood(): void {
-    this.machine.peer.limit = Number.POSITIVE_INFINITY;
-    this.machine.peer.letGo();
-    this.machine.peer.hold = false;
-    this.machine.settle();
-    this.nic.reset();
-    this.driver.close();
-    this.driver = this.newDriver();
-    expect(this.driver.open()).toBe(true);
-    this.machine.settle();
-    this.received.length = 0;
-    const sentBefore = this.machine.peer.frames.length;
-    const frame = testFrame(100, 9);
-    frame.set(MAC, 0);
-    expect(this.machine.peer.send(frame)).toBe(true);
-    this.machine.settle();
-    expect(this.received.map(({ bytes }) => bytes)).toEqual([frame]);
-    const address = this.packet(300, 3);
-    const batch = new PacketBatch(1);
-    batch.plain(0, address, 300);
-    expect(this.driver.send(batch, 0, 1)).toBe(1);
-    this.machine.settle();
-    expect(this.machine.peer.frames.slice(sentBefore).map(({ bytes }) => bytes)).toEqual([
-      this.bytesAt(address, 300),
-    ]);
-  }
-
-  close(): void {
-    this.machine.peer.letGo();
-    this.driver.close();
-    this.nic.close();
-    this.machine.settle(1);
-    expect(this.machine.pool.free).toBe(this.machine.pool.capacity);
-    expect(this.machine.pool.freeBare).toBe(1024);
-    expect(this.machine.loop.nextNs).toBe(Number.POSITIVE_INFINITY);
-  }
-}
-
-/** A frame to 02:00:00:00:00:01 from the rig's NIC with a pattern behind its header. */
-export function testFrame(length: number, seed = 1): Uint8Array {
-  const bytes = new Uint8Array(length);
-  for (let i = 0; i < length; i++) bytes[i] = i * 7 + seed;
-  bytes.set([2, 0, 0, 0, 0, 1].slice(0, length), 0);
-  if (length >= 14) {
-    bytes.set(MAC, 6);
-    bytes.set([0x88, 0xb5], 12);
-  }
-  return bytes;
 }

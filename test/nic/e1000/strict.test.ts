@@ -163,7 +163,7 @@ describe('strict=on, e1000', () => {
     const again = rig.nic.driverReport!.complaints().find((complaint) => complaint.rule === rule);
     expect(again).toEqual({ ...found, count: 2 * found!.count });
     const lines = log.lines.filter(({ details }) => (details as { rule: string }).rule === rule);
-    expect(lines.map((line) => line.message)).toEqual([`e1000.0: ${message} (${register}, ${section})`]);
+    expect(lines.map((line) => line.message)).toEqual([`net0: ${message} (${register}, ${section})`]);
     rig.machine.settle();
   });
 

@@ -174,7 +174,7 @@ describe('strict=on, rtl8139', () => {
     const again = rig.nic.driverReport!.complaints().find((complaint) => complaint.rule === rule);
     expect(again!.count).toBeGreaterThan(found!.count);
     const lines = log.lines.filter(({ details }) => (details as { rule: string }).rule === rule);
-    expect(lines.map((line) => line.message)).toEqual([`rtl8139.0: ${message} (${register}, ${section})`]);
+    expect(lines.map((line) => line.message)).toEqual([`net0: ${message} (${register}, ${section})`]);
     rig.machine.settle();
   });
 
