@@ -238,6 +238,8 @@ export class VirtioDriver implements NicDriver {
   #layQueues(transport: VirtioTransport): boolean {
     const ram = this.#ram;
     this.#mark = ram.mark();
+    // A legacy queue is told by its page, and page 0 says that there is none.
+    if (transport.legacy && this.#mark === 0) ram.allocate(1);
     const pairsMax = this.has(MQ) || this.has(RSS) ? transport.config(8, 2) : 1;
     const pairs = Math.min(pairsMax, this.#options.queuePairs ?? 1);
     const frameBytes = this.ipMtuBytes + 18 + this.#headerBytes;
