@@ -35,6 +35,12 @@ describe('netemu', () => {
     });
   });
 
+  it('drives a virtio-net that has only its legacy interface', () => {
+    const device = 'virtio-net-pci,netdev=n0,disable-modern=on';
+    const { stdout } = netemu('--netdev', 'user,id=n0', '--device', device, '--guest', 'probe,once');
+    expect(stdout).toContain('DHCP lease 10.0.2.15/24');
+  });
+
   it.each([
     [
       ['--netdev', 'bogus,id=x'],
