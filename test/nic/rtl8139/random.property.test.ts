@@ -205,7 +205,7 @@ describe.each(['8139c+', '8139c'] as const)('random drivers of the %s', (chip) =
   it('never raise an exception, take bounded steps, and leave a NIC that works after a reset', () => {
     fc.assert(
       fc.property(fc.array(op, { minLength: 1, maxLength: 120 }), fc.boolean(), (steps, accepts) => {
-        const rig = new Rtl8139Rig({ chip, accepts: accepts ? 63 : 0, large: 40, small: 2200 });
+        const rig = new Rtl8139Rig({ chip, strict: true, accepts: accepts ? 63 : 0, large: 40, small: 2200 });
         // The driver would serve interrupts that it knows nothing of.
         rig.machine.onInterrupt = null;
         let framesBefore = 0;

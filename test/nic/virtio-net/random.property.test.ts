@@ -153,6 +153,7 @@ describe('virtio-net under random streams', () => {
       fc.assert(
         fc.property(fc.array(op, { minLength: 5, maxLength: 60 }), fc.boolean(), (ops, indirect) => {
           const rig = new Rig({
+            device: { strict: true },
             properties: { packed, mq: true, rss: true, hash: true, queues: 2 },
             driver: { ringSize: 64, indirect, take: [2, 20, 23, 53, 57, 60].filter((bit) => bit !== 57) },
             small: 128,
