@@ -386,8 +386,7 @@ export class Network {
     const netdev = this.netdevs.get(config.netdev);
     if (netdev === undefined) throw propertyNotFoundValue(config.qomType, 'netdev', config.netdev);
     if (netdev.ports[0]!.peer !== null) throw propertyInUse(config.qomType, 'netdev', config.netdev);
-    if (takesQueuesOnly(netdev) && config.model !== 'virtio-net')
-      throw vhostUserNeedsVirtio();
+    if (takesQueuesOnly(netdev) && config.model !== 'virtio-net') throw vhostUserNeedsVirtio();
     return netdev;
   }
 
