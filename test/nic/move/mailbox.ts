@@ -63,10 +63,10 @@ export class GuestEnd {
     return words[VALUE]! >>> 0;
   }
 
-  /** Takes the bells off the pipe. */
+  /** Takes the bells off the pipe; look afterwards. In the other order a bell that rings in between would be taken, and none would ever follow it. */
   heard(): void {
-    Atomics.store(this.#words, TOLD, 0);
     readSync(this.interrupts, this.#scratch, 0, this.#scratch.length, null);
+    Atomics.store(this.#words, TOLD, 0);
   }
 
   /** The level of the interrupt pin, and how many message-signalled interrupts there were. */
