@@ -32,9 +32,9 @@ import {
   TOTAL,
 } from '../core/pool.ts';
 import { ACCEPT_CSUM, acceptable } from '../core/port.ts';
-import { checksumPlace, sumFrame, wantedChecksum } from '../link/frame-sum.ts';
 import { putU16be, putU32be, swap16, u16be, u32be } from '../wire/bytes.ts';
 import { finishChecksum, foldSum, pseudoSumAt, sumBytes, sumWords } from '../wire/checksum.ts';
+import { checksumPlace, sumFrame, wantedChecksum } from '../wire/frame-sum.ts';
 import { HEADER_BYTES } from './frame-size.ts';
 
 const ETHERTYPE_IPV4 = 0x0800;

@@ -12,9 +12,9 @@ import {
   OFFSET,
   TOTAL,
 } from '../core/pool.ts';
-import { sumFrame } from '../link/frame-sum.ts';
 import { u16be } from '../wire/bytes.ts';
 import { foldSum, pseudoSumAt } from '../wire/checksum.ts';
+import { sumFrame } from '../wire/frame-sum.ts';
 import { IP_PROTOCOL_TCP } from '../wire/ipv4.ts';
 import {
   TCP_ACK,

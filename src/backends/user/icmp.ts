@@ -11,7 +11,6 @@ import { HostIoError, UnsupportedError } from '../../core/errors.ts';
 import type { Timer } from '../../core/loop.ts';
 import { LENGTH, SLOT } from '../../core/pool.ts';
 import { ADDRESS_BYTES, type Handle, READABLE } from '../../host-io/host-io.ts';
-import { sumFrame } from '../../link/frame-sum.ts';
 import {
   isV4,
   linkHeaderReply,
@@ -22,6 +21,7 @@ import {
 } from '../../tcp/link-header.ts';
 import { equalBytes, putU16be, toHex, u16be, u32be } from '../../wire/bytes.ts';
 import { finishChecksum, foldSum, pseudoSumAt } from '../../wire/checksum.ts';
+import { sumFrame } from '../../wire/frame-sum.ts';
 import {
   ICMP_ECHO_REPLY,
   ICMP_ECHO_REQUEST,

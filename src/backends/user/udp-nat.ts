@@ -16,7 +16,6 @@ import type { Timer } from '../../core/loop.ts';
 import { FACT_CSUM_VALID, FACT_NEEDS_CSUM, FACTS, GSO_SIZE, LENGTH, SLOT, TOTAL } from '../../core/pool.ts';
 import { ACCEPT_CSUM, ACCEPT_USO } from '../../core/port.ts';
 import { ERRNO, FAILED, type Handle, READABLE, type UdpOptions } from '../../host-io/host-io.ts';
-import { sumFrame } from '../../link/frame-sum.ts';
 import { cutFrame, FrameList } from '../../tcp/frames.ts';
 import {
   isV4,
@@ -31,6 +30,7 @@ import {
 import { equalBytes, u16be } from '../../wire/bytes.ts';
 import { foldSum, pseudoSumAt } from '../../wire/checksum.ts';
 import { DNS_PORT } from '../../wire/dns.ts';
+import { sumFrame } from '../../wire/frame-sum.ts';
 import { IP_PROTOCOL_UDP } from '../../wire/ipv4.ts';
 import { UDP_HEADER_BYTES, type UdpHeader } from '../../wire/udp.ts';
 import {

@@ -11,6 +11,7 @@
 import { FACT_NEEDS_CSUM, FACTS, TOTAL } from '../../core/pool.ts';
 import type { LinkContext, Sink } from '../../core/port.ts';
 import { putU16be } from '../../wire/bytes.ts';
+import { checksumPlace, wantedChecksum } from '../../wire/frame-sum.ts';
 import {
   PCAPNG_INBOUND,
   PCAPNG_OUTBOUND,
@@ -23,7 +24,6 @@ import {
   writePcapngSection,
   writePcapRecord,
 } from '../../wire/pcap.ts';
-import { checksumPlace, wantedChecksum } from '../frame-sum.ts';
 import { type Filter, type FilterDirection, PassingStage } from './filter.ts';
 
 /** Where a capture goes: a file, or memory. */

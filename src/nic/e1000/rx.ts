@@ -13,10 +13,10 @@
 import { copyMemory } from '../../core/copy.ts';
 import { FACT_CSUM_VALID, FACTS, LENGTH, NEXT, OFFSET, TOTAL } from '../../core/pool.ts';
 import type { Port } from '../../core/port.ts';
-import { sumFrame } from '../../link/frame-sum.ts';
 import { DMA_BOTH, DMA_WRITE } from '../../pci/guest-memory.ts';
 import { finishChecksum } from '../../wire/checksum.ts';
 import { isBroadcastMac } from '../../wire/ethernet.ts';
+import { sumFrame } from '../../wire/frame-sum.ts';
 import { FRAME_MIN_BYTES } from '../frame-size.ts';
 import {
   BAD_IP,

@@ -23,9 +23,9 @@ import {
   OFFSET,
   TOTAL,
 } from '../../core/pool.ts';
-import { sumFrame } from '../../link/frame-sum.ts';
 import { putU16be } from '../../wire/bytes.ts';
 import { finishChecksum, foldSum, pseudoSumAt, sumBytes } from '../../wire/checksum.ts';
+import { sumFrame } from '../../wire/frame-sum.ts';
 import type { Chip } from './chip.ts';
 import { VET } from './registers.ts';
 

@@ -1,5 +1,5 @@
 /**
- * Internet checksums over frames, wherever their segments lie: what NIC models, TCP and captures need of them. (Over plain bytes: wire/checksum.ts.)
+ * Internet checksums over frames, wherever their segments lie: what NIC models, TCP and captures need of them. (Over plain bytes: checksum.ts.)
  */
 
 import {
@@ -12,8 +12,8 @@ import {
   REGION,
   TOTAL,
 } from '../core/pool.ts';
-import { swap16 } from '../wire/bytes.ts';
-import { finishChecksum, foldSum, sumWords } from '../wire/checksum.ts';
+import { swap16 } from './bytes.ts';
+import { finishChecksum, foldSum, sumWords } from './checksum.ts';
 
 /** `sum` plus that (RFC 1071, not folded) of frame bytes [start, start + length), over all segments; less at the frame's end. */
 export function sumFrame(pool: FramePool, frame: number, start: number, length: number, sum = 0): number {
