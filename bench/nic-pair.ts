@@ -1,6 +1,6 @@
 /**
  * How many frames a second pass from one e1000 over a hub to another, in netemu and in QEMU 11.1? Both run the same qtest script on the same machine
- * `pc`: rings of 4096 descriptors in guest RAM, one write of each tail register, and reads of the heads until all frames are received. The time of the
+ * `pc`: rings of 16384 descriptors in guest RAM, one write of each tail register, and reads of the heads until all frames are received. The time of the
  * two or three qtest lines of a round is counted for both.
  *
  *     npx tsx bench/nic-pair.ts
@@ -11,14 +11,14 @@ import { prepare } from '../test/peers/lib/prepare.ts';
 import { QtestSession } from '../test/peers/lib/qtest-client.ts';
 import { median, report, runtimeFacts } from './lib/report.ts';
 
-const RING = 4096;
+const RING = 16384;
 const ROUND_FRAMES = RING - 1;
 const BUFFERS = 256;
 const BUFFER_BYTES = 2048;
 const ROUNDS = 15;
 const WARM_UP_ROUNDS = 20;
-const SENDER = { slot: 3, bar: 0xe0000000, mac: '525400123456', ring: 0x100000, buffers: 0x200000 };
-const TAKER = { slot: 4, bar: 0xe0100000, mac: '525400123457', ring: 0x110000, buffers: 0x300000 };
+const SENDER = { slot: 3, bar: 0xe0000000, mac: '525400123456', ring: 0x400000, buffers: 0x200000 };
+const TAKER = { slot: 4, bar: 0xe0100000, mac: '525400123457', ring: 0x800000, buffers: 0x300000 };
 const TDH = 0x3810;
 const TDT = 0x3818;
 const RDH = 0x2810;
