@@ -46,31 +46,45 @@ const OFFLOADS: Readonly<Record<string, string>> = {
   noneOn: 'tso off gso off tx off sg off rx off gro off',
 };
 
-/** Moves the web server's file both ways in each setting; `host frames` tells how many frames the NIC's port has seen. */
+/** Moves the web server's file both ways in each setting; `host frames` tells how many frames the NIC's port has seen, `host segmentations` how many of them were left to be cut. */
 export function offloadSteps(web: WebServer): Record<string, string> {
   const file = `http://10.0.2.2:${web.port}/file`;
   const all = 'for o in rx tx sg tso gso gro; do ethtool -K eth0 $o on 2>/dev/null; done';
   const steps = Object.entries(OFFLOADS).map(([name, off]) => [
     `offloads-${name}`,
     `${all}; set -- ${off}; while [ $# -gt 0 ]; do ethtool -K eth0 $1 $2 2>/dev/null; shift 2; done; ethtool -k eth0
-      wget -q -O /tmp/part ${file} && sha256sum </tmp/part; before=$(host frames); ${uploadCommand('/tmp/part', '10.0.2.2', web.port)}; echo sent $(($(host frames)-before)) frames; ${all}; true`,
+      wget -q -O /tmp/part ${file} && sha256sum </tmp/part; before=$(host frames); cut=$(host segmentations); ${uploadCommand('/tmp/part', '10.0.2.2', web.port)}; echo sent $(($(host frames)-before)) frames, $(($(host segmentations)-cut)) cut by the NIC; ${all}; true`,
   ]);
   return Object.fromEntries(steps);
 }
 
+interface OffloadResult {
+  readonly frames: number;
+  readonly segmentations: number;
+  readonly settings: string;
+}
+
 /** The bytes were right in every setting; returns how many frames each took, and what `ethtool -k` said. */
-export function expectOffloads(
-  result: GuestResult,
-  web: WebServer,
-): Record<string, { frames: number; settings: string }> {
-  const found: Record<string, { frames: number; settings: string }> = {};
+export function expectOffloads(result: GuestResult, web: WebServer): Record<string, OffloadResult> {
+  const found: Record<string, OffloadResult> = {};
   for (const name of Object.keys(OFFLOADS)) {
     const text = result.ok(`offloads-${name}`);
     // Once as it came down, once as it went up.
     expect(text.split(web.fileHash).length - 1, name).toBe(2);
-    found[name] = { frames: Number(text.match(/^sent (\d+) frames$/m)?.[1]), settings: text };
+    const [, frames, segmentations] = text.match(/^sent (\d+) frames, (\d+) cut by the NIC$/m)!;
+    found[name] = { frames: Number(frames), segmentations: Number(segmentations), settings: text };
   }
   return found;
+}
+
+/** Where the driver has segmentation, it is used, and saves frames, until it is switched off. How many it saves is for the guest's TCP to say. */
+export function expectSegmentation(found: Record<string, OffloadResult>): void {
+  expect(found.all!.settings).toMatch(/^tcp-segmentation-offload: on/m);
+  expect(found.gsoOff!.settings).toMatch(/^tcp-segmentation-offload: off/m);
+  expect(found.noneOn!.settings).toMatch(/^tx-checksumming: off/m);
+  expect(found.all!.segmentations).toBeGreaterThan(0);
+  for (const off of ['tsoOff', 'gsoOff', 'noneOn']) expect(found[off]!.segmentations, off).toBe(0);
+  expect(found.all!.frames).toBeLessThan(found.gsoOff!.frames);
 }
 
 export const VLANS = [5, 100, 4001] as const;
@@ -112,6 +126,7 @@ export function matrixHandlers(
   return {
     frames: () =>
       String(device.nic.ports.reduce((sum, { stats }: { stats: PortStats }) => sum + stats.sentFrames, 0)),
+    segmentations: () => String(counters().txSegmentations),
     tag: (id) => {
       const frame = network.pool.from(taggedRequest(Number(id)));
       if (netdev().send(Int32Array.of(frame), 0, 1) === 0) network.pool.release(frame);
