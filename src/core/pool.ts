@@ -335,16 +335,21 @@ export class FramePool {
   /** One holder less; the last one frees the frame. */
   release(frame: number): void {
     const t = this.table;
-    if (this.#plain && t[frame + REFS] === 1 && (t[frame + NEXT]! | t[frame + LENDER]!) === 0) {
+    // KIND_SMALL is 0: a small slot of one holder, with no further segment and no lender.
+    if (
+      this.#plain &&
+      t[frame + REFS] === 1 &&
+      (t[frame + NEXT]! | t[frame + LENDER]! | t[frame + KIND]!) === 0
+    ) {
       t[frame + REFS] = 0;
-      const list = t[frame + KIND] === KIND_SMALL ? this.#small : this.#large;
+      const list = this.#small;
       list.frames[list.count++] = frame;
     } else {
       this.#releaseAny(frame);
     }
   }
 
-  /** Frames of several holders or segments, lent or partial ones, pools of several threads or under debug. */
+  /** Large frames, those of several holders or segments, lent or partial ones, pools of several threads or under debug. */
   #releaseAny(frame: number): void {
     const t = this.table;
     const refs = t[frame + REFS]! - 1;

@@ -9,7 +9,9 @@ import {
   LENDER,
   LENGTH,
   MAX_FRAME_BYTES,
+  NEXT,
   OFFSET,
+  REGION,
   TAG,
   TOTAL,
 } from '../../src/core/pool.ts';
@@ -102,6 +104,22 @@ describe('FramePool', () => {
     pool.release(copy);
     expect(pool.freeBare).toBe(32);
     expect(pool.free).toBe(pool.capacity);
+  });
+
+  it('takes every kind of record back to its own kind, also a segment that was taken off its frame', () => {
+    const pool = new FramePool({ smallSlots: 2, largeSlots: 2, bareRecords: 2 });
+    const region = pool.addRegion(new Uint8Array(64));
+    const frame = pool.alloc(100);
+    const large = pool.allocLarge();
+    pool.setLength(frame, 20);
+    const segment = pool.borrow(frame, frame, region, 0, 64);
+    pool.table[frame + NEXT] = 0;
+    pool.table[frame + TOTAL] = 20;
+    for (const one of [segment, large, frame]) pool.release(one);
+    expect([pool.freeSmall, pool.freeLarge, pool.freeBare]).toEqual([2, 2, 2]);
+    // Nothing is left of the region in what is given out next.
+    const whole = pool.alloc(64);
+    expect(pool.table[pool.part(whole, 0, 1) + REGION]).toBe(0);
   });
 
   it('reads a removed region as zeros', () => {
