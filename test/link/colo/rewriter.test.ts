@@ -15,6 +15,7 @@ import {
   TCP_PSH,
 } from '../../../src/wire/tcp.ts';
 import { portClientSuite } from '../../conformance/port-client.ts';
+import { behindFilter } from '../../lib/behind-filter.ts';
 import {
   expectNothingHeld,
   packet,
@@ -274,27 +275,6 @@ describe('filter-rewriter', () => {
 });
 
 portClientSuite('a client behind filter-rewriter', (context) => {
-  const far = new RecordingClient(context, 'far');
   const filter = new RewriterFilter({ id: 'w', direction: 'all' }, context);
-  const chain = new FilterChain(far.port);
-  let routed = false;
-  return {
-    port: far.port,
-    goodFrame: (tag) => packet(tag),
-    block() {
-      far.room = 0;
-    },
-    unblock: () => far.allow(Number.POSITIVE_INFINITY),
-    emit: (count) => void far.send(...Array.from({ length: count }, (_, i) => packet(i))),
-    settle() {
-      if (!routed) chain.insert(filter, 'head');
-      routed = true;
-      context.loop.runUntil(context.clock.nowNs() + 2e6);
-    },
-    close() {
-      chain.remove(filter);
-      filter.close();
-      far.close();
-    },
-  };
+  return behindFilter(context, filter);
 });

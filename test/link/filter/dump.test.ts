@@ -6,6 +6,7 @@ import { FilterChain } from '../../../src/link/filter/filter.ts';
 import { internetChecksum } from '../../../src/wire/checksum.ts';
 import { PCAP_FILE_HEADER_BYTES, PcapReader } from '../../../src/wire/pcap.ts';
 import { portClientSuite } from '../../conformance/port-client.ts';
+import { behindFilter } from '../../lib/behind-filter.ts';
 import { expectNothingHeld, packet, RecordingClient, tags, testContext } from '../../lib/context.ts';
 
 class MemorySink implements ByteSink {
@@ -210,27 +211,6 @@ describe('DumpFilter', () => {
 });
 
 portClientSuite('a client behind filter-dump', (context) => {
-  const far = new RecordingClient(context, 'far');
   const filter = new DumpFilter(OPTIONS, context, new MemorySink());
-  const chain = new FilterChain(far.port);
-  let routed = false;
-  return {
-    port: far.port,
-    goodFrame: (tag) => packet(tag),
-    block() {
-      far.room = 0;
-    },
-    unblock: () => far.allow(Number.POSITIVE_INFINITY),
-    emit: (count) => void far.send(...Array.from({ length: count }, (_, i) => packet(i))),
-    settle() {
-      if (!routed) chain.insert(filter, 'head');
-      routed = true;
-      context.loop.run();
-    },
-    close() {
-      chain.remove(filter);
-      filter.close();
-      far.close();
-    },
-  };
+  return behindFilter(context, filter);
 });

@@ -11,6 +11,7 @@ import { loadHookModule } from '../../../src/host-io/hook-module.ts';
 import { FilterChain } from '../../../src/link/filter/filter.ts';
 import { type Hook, HookFilter, type HookFlow } from '../../../src/link/filter/hook.ts';
 import { portClientSuite } from '../../conformance/port-client.ts';
+import { behindFilter } from '../../lib/behind-filter.ts';
 import { expectNothingHeld, packet, RecordingClient, tags, testContext } from '../../lib/context.ts';
 
 function open(hook: Hook) {
@@ -171,32 +172,11 @@ describe('filter-hook', () => {
   });
 
   portClientSuite('a client behind filter-hook', (context) => {
-    const far = new RecordingClient(context, 'far');
     const filter = new HookFilter(
       { id: 'h', direction: 'all', netdev: 'n', config: '' },
       { ...context, log: silentLogger },
       { createHook: () => ({ frame: () => 'pass' }) },
     );
-    const chain = new FilterChain(far.port);
-    let routed = false;
-    return {
-      port: far.port,
-      goodFrame: (tag) => packet(tag),
-      block() {
-        far.room = 0;
-      },
-      unblock: () => far.allow(Number.POSITIVE_INFINITY),
-      emit: (count) => void far.send(...Array.from({ length: count }, (_, i) => packet(i))),
-      settle() {
-        if (!routed) chain.insert(filter, 'head');
-        routed = true;
-        context.loop.run();
-      },
-      close() {
-        chain.remove(filter);
-        filter.close();
-        far.close();
-      },
-    };
+    return behindFilter(context, filter);
   });
 });

@@ -7,6 +7,7 @@ import { Port } from '../../../src/core/port.ts';
 import { FilterChain } from '../../../src/link/filter/filter.ts';
 import { NetemFilter } from '../../../src/link/filter/netem.ts';
 import { portClientSuite } from '../../conformance/port-client.ts';
+import { behindFilter } from '../../lib/behind-filter.ts';
 import {
   expectNothingHeld,
   packet,
@@ -277,33 +278,12 @@ describe('filter-netem in a chain', () => {
 
   portClientSuite('a client behind filter-netem', (shared) => {
     context = shared;
-    const far = new RecordingClient(context, 'far');
     const filter = new NetemFilter(
       { id: 'f', direction: 'tx' },
       configOf({ delay: '1ms' }),
       context,
       seededRandom(1),
     );
-    const chain = new FilterChain(far.port);
-    let routed = false;
-    return {
-      port: far.port,
-      goodFrame: (tag) => packet(tag),
-      block() {
-        far.room = 0;
-      },
-      unblock: () => far.allow(Number.POSITIVE_INFINITY),
-      emit: (count) => void far.send(...Array.from({ length: count }, (_, i) => packet(i))),
-      settle() {
-        if (!routed) chain.insert(filter, 'head');
-        routed = true;
-        context.loop.runUntil((shared.clock.nowNs() ?? 0) + 2 * MS);
-      },
-      close() {
-        chain.remove(filter);
-        filter.close();
-        far.close();
-      },
-    };
+    return behindFilter(context, filter);
   });
 });

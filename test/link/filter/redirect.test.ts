@@ -17,6 +17,7 @@ import { FrameReader } from '../../../src/link/filter/frame-stream.ts';
 import { MirrorFilter, RedirectorFilter } from '../../../src/link/filter/redirect.ts';
 import { adapt } from '../../../src/nic/offload.ts';
 import { portClientSuite } from '../../conformance/port-client.ts';
+import { behindFilter } from '../../lib/behind-filter.ts';
 import {
   expectNothingHeld,
   packet,
@@ -387,30 +388,7 @@ for (const [name, make] of [
   ],
 ] as const) {
   portClientSuite(`a client behind ${name}`, (context) => {
-    const far = new RecordingClient(context, 'far');
     const filter = make(context);
-    const chain = new FilterChain(far.port);
-    let routed = false;
-    return {
-      port: far.port,
-      goodFrame: (tag) => packet(tag),
-      ...(name === 'filter-mirror' && {
-        block() {
-          far.room = 0;
-        },
-        unblock: () => far.allow(Number.POSITIVE_INFINITY),
-      }),
-      emit: (count) => void far.send(...Array.from({ length: count }, (_, i) => packet(i))),
-      settle() {
-        if (!routed) chain.insert(filter, 'head');
-        routed = true;
-        context.loop.runUntil(context.clock.nowNs() + 2e6);
-      },
-      close() {
-        chain.remove(filter);
-        filter.close();
-        far.close();
-      },
-    };
+    return behindFilter(context, filter, name === 'filter-mirror');
   });
 }

@@ -10,6 +10,7 @@ import { adapt } from '../../../src/nic/offload.ts';
 import { putU16be } from '../../../src/wire/bytes.ts';
 import { foldSum, pseudoSumV4 } from '../../../src/wire/checksum.ts';
 import { portClientSuite } from '../../conformance/port-client.ts';
+import { behindFilter } from '../../lib/behind-filter.ts';
 import {
   expectNothingHeld,
   packet,
@@ -177,31 +178,10 @@ describe('filter-replay', () => {
 });
 
 portClientSuite('a client behind filter-replay that records', (context) => {
-  const far = new RecordingClient(context, 'far');
   const filter = new ReplayFilter(
     { id: 'p', direction: 'all' },
     { kind: 'record', sink: new MemorySink() },
     context,
   );
-  const chain = new FilterChain(far.port);
-  let routed = false;
-  return {
-    port: far.port,
-    goodFrame: (tag) => packet(tag),
-    block() {
-      far.room = 0;
-    },
-    unblock: () => far.allow(Number.POSITIVE_INFINITY),
-    emit: (count) => void far.send(...Array.from({ length: count }, (_, i) => packet(i))),
-    settle() {
-      if (!routed) chain.insert(filter, 'head');
-      routed = true;
-      context.loop.runUntil(context.clock.nowNs() + 2e6);
-    },
-    close() {
-      chain.remove(filter);
-      filter.close();
-      far.close();
-    },
-  };
+  return behindFilter(context, filter);
 });
