@@ -42,6 +42,7 @@ import {
   TDT,
   VET,
 } from './registers.ts';
+import { CMD_DEXT, CMD_EOP, CMD_TSE_OR_IC, CMD_VLE, POPTS, TYPE_DATA, TYPE_SHIFT } from './tx.ts';
 
 export const E1000_RULES = {
   'ring-length': ['TDLEN, RDLEN', '8254x 13.4.38, 13.4.27', "a ring's length is no multiple of 128 bytes"],
@@ -122,17 +123,10 @@ const RESERVED: ReadonlyMap<number, number> = new Map([
 ]);
 const RAH_RESERVED = 0x7ffc0000;
 
-const CMD_EOP = 1 << 24;
-const CMD_TSE = 1 << 26;
 /** RPS, which only the 82544GC has. */
 const CMD_RESERVED = 1 << 28;
-const CMD_DEXT = 1 << 29;
-const CMD_VLE = 1 << 30;
-const TYPE_SHIFT = 20;
-const TYPE_DATA = 1;
 const STATUS = 0x0f;
 const STATUS_RESERVED = 0xf0;
-const POPTS = 0x0300;
 const POPTS_RESERVED = 0xfc00;
 
 export class E1000Strict {
@@ -304,7 +298,7 @@ export class E1000Strict {
     if (!this.#inFrame) {
       this.#inFrame = true;
       this.#bytes = 0;
-      this.#segmented = extended && (command & CMD_TSE) !== 0;
+      this.#segmented = extended && (command & CMD_TSE_OR_IC) !== 0;
       this.#offloads = extended && (status & POPTS) !== 0;
     }
     this.#bytes += length;
@@ -347,7 +341,7 @@ export class E1000Strict {
       this.#must(fields === 0 || inOrder, 'context-offsets', fields);
     }
     this.#hasContext = true;
-    if ((command & CMD_TSE) === 0) return;
+    if ((command & CMD_TSE_OR_IC) === 0) return;
     const headerBytes = (status >>> 8) & 0xff;
     const complete = status >>> 16 !== 0 && headerBytes !== 0 && (command & 0xfffff) !== 0;
     this.#must(complete, 'tso-context', status);

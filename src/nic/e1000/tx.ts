@@ -69,17 +69,17 @@ const LENT_SHIFT = 10;
 const LENT_MAX = 1 << LENT_SHIFT;
 const POOL_RETRY_NS = 1e6;
 
-const CMD_EOP = 1 << 24;
-const CMD_TSE_OR_IC = 1 << 26;
+export const CMD_EOP = 1 << 24;
+export const CMD_TSE_OR_IC = 1 << 26;
 const CMD_RS = 1 << 27;
-const CMD_DEXT = 1 << 29;
-const CMD_VLE = 1 << 30;
-const POPTS = 0x300;
-const TYPE_SHIFT = 20;
+export const CMD_DEXT = 1 << 29;
+export const CMD_VLE = 1 << 30;
+export const POPTS = 0x300;
+export const TYPE_SHIFT = 20;
 /** What tells a frame in one descriptor from everything else: data (with its type), or legacy. */
 const LEGACY_MASK = CMD_EOP | CMD_TSE_OR_IC | CMD_DEXT | CMD_VLE;
 const WHOLE_MASK = LEGACY_MASK | (15 << TYPE_SHIFT);
-const TYPE_DATA = 1;
+export const TYPE_DATA = 1;
 const WHOLE_DATA = CMD_EOP | CMD_DEXT | (TYPE_DATA << TYPE_SHIFT);
 const DATA_LENGTH = 0xfffff;
 const LEGACY_LENGTH = 0xffff;

@@ -42,7 +42,7 @@ const RX_PID_IP = 3 << 16;
 const RX_IPF = 1 << 15;
 const RX_UDPF = 1 << 14;
 const RX_TCPF = 1 << 13;
-const RX_SIZE = 0x1fff;
+export const RX_SIZE = 0x1fff;
 const RX_TAVA = 1 << 16;
 
 /** By TO_*: others, us, a group, all. */

@@ -39,7 +39,10 @@ import {
   TSD_SIZE,
 } from './registers.ts';
 import type { Receiver } from './rx.ts';
+import { RX_SIZE } from './rx-ring.ts';
 import { FROM_HIGH, FROM_NORMAL, type Transmitter } from './tx.ts';
+import { TX_LGSEN, TX_MSS, TX_MSS_SHIFT } from './tx-offload.ts';
+import { TX_EOR, TX_FS, TX_LENGTH, TX_LS } from './tx-ring.ts';
 
 export const RTL8139_RULES = {
   'address-width': ['IDR, MAR', '8139C "ID Registers"', 'IDR and MAR are written in 4 bytes only'],
@@ -157,14 +160,6 @@ const RESERVED: ReadonlyMap<number, number> = new Map([
 const TCR_LBK_SHIFT = 17;
 
 const OWN = 1 << 31;
-const EOR = 1 << 30;
-const FS = 1 << 29;
-const LS = 1 << 28;
-const LGSEN = 1 << 27;
-const MSS_SHIFT = 16;
-const MSS = 0x7ff;
-const TX_LENGTH = 0xffff;
-const RX_SIZE = 0x1fff;
 
 export class Rtl8139Strict {
   readonly #chip: Chip;
@@ -333,9 +328,9 @@ export class Rtl8139Strict {
       }
       const command = words[0];
       if ((command & OWN) === 0) return;
-      const begins = (command & FS) !== 0;
+      const begins = (command & TX_FS) !== 0;
       this.#must(inFrame === null || begins !== inFrame, 'tx-first', index);
-      inFrame = (command & LS) === 0;
+      inFrame = (command & TX_LS) === 0;
       const length = command & TX_LENGTH;
       this.#must(length !== 0, 'tx-empty', index);
       if (length !== 0)
@@ -344,10 +339,10 @@ export class Rtl8139Strict {
           'tx-descriptor-address',
           index,
         );
-      const segments = begins && (command & LGSEN) !== 0;
-      this.#must(!segments || ((command >>> MSS_SHIFT) & MSS) !== 0, 'tx-segment-size', index);
-      ended ||= (command & EOR) !== 0;
-      index = (command & EOR) !== 0 ? 0 : (index + 1) % RING_MAX;
+      const segments = begins && (command & TX_LGSEN) !== 0;
+      this.#must(!segments || ((command >>> TX_MSS_SHIFT) & TX_MSS) !== 0, 'tx-segment-size', index);
+      ended ||= (command & TX_EOR) !== 0;
+      index = (command & TX_EOR) !== 0 ? 0 : (index + 1) % RING_MAX;
     }
     this.#must(ended, 'tx-ring-end', index);
   }

@@ -25,11 +25,11 @@ export const WALK_NO_FRAME = 2;
 export const WALK_WAITS = 3;
 const WALK_ON = 4;
 
-const TX_EOR = 1 << 30;
-const TX_FS = 1 << 29;
-const TX_LS = 1 << 28;
+export const TX_EOR = 1 << 30;
+export const TX_FS = 1 << 29;
+export const TX_LS = 1 << 28;
 const TX_TES = 1 << 23;
-const TX_LENGTH = 0xffff;
+export const TX_LENGTH = 0xffff;
 const TX_KEPT = TX_EOR | TX_FS | TX_LS | TX_LENGTH;
 const TX_CHECKSUMS = TX_IPCS | TX_UDPCS | TX_TCPCS;
 const TX_TAGC = 1 << 17;
