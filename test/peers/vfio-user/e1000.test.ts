@@ -118,7 +118,7 @@ beforeAll(async () => {
         'set -e; ip maddr add 01:00:5e:11:22:33 dev eth0; host note filter-joined; ip maddr del 01:00:5e:11:22:33 dev eth0; ip link set eth0 allmulticast on; host note filter-all; ip link set eth0 allmulticast off',
       vlan: `set -e; modprobe 8021q; ip link add link eth0 name eth0.5 type vlan id 5; ip addr add 10.5.0.1/24 dev eth0.5; ip link set eth0.5 up
         host note filter-vlan; ping -c 1 -W 1 10.5.0.2 || true; ip link del eth0.5; ping -c 1 10.0.2.2`,
-      ...offloadSteps(small),
+      ...offloadSteps(small, iperf.port),
       captureVlans: 'host capture vlan',
       ...VLAN_STEPS,
       selftest: `${UNTIL}; host complaints; ethtool -t eth0 offline; status=$?; until_ok "ping -c 1 -W 1 10.0.2.2" && exit $status`,

@@ -94,7 +94,7 @@ describe.each([
         multicast:
           'set -e; ip maddr add 01:00:5e:11:22:33 dev eth0; host note filter-joined; ip maddr del 01:00:5e:11:22:33 dev eth0; ip link set eth0 allmulticast on; host note filter-all; ip link set eth0 allmulticast off',
         ...iperfSteps(iperf.port),
-        ...offloadSteps(small),
+        ...offloadSteps(small, iperf.port),
         capture: 'host capture',
         ...VLAN_STEPS,
         reload: `set -e; for i in $(seq 10); do rmmod ${driver}; modprobe ${driver}; done; ${UP}; ping -c 3 -A 10.0.2.2`,

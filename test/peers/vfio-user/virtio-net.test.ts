@@ -99,7 +99,12 @@ describe.each(DEVICES)('%s', (name, device, id) => {
           ip maddr add 01:00:5e:11:22:33 dev eth0; host note joined; for i in $(seq 10 89); do ip maddr add 01:00:5e:00:01:$i dev eth0; done; host note overflow
           for i in $(seq 10 89); do ip maddr del 01:00:5e:00:01:$i dev eth0; done; host note again`,
         ...(whole
-          ? { ...iperfSteps(iperf.port), ...offloadSteps(small), capture: 'host capture', ...VLAN_STEPS }
+          ? {
+              ...iperfSteps(iperf.port),
+              ...offloadSteps(small, iperf.port),
+              capture: 'host capture',
+              ...VLAN_STEPS,
+            }
           : {}),
         vlan: `set -e; modprobe 8021q; for i in 5 100 4000; do ip link add link eth0 name eth0.$i type vlan id $i; done; host note vlans
           ip link del eth0.100; host note fewer; ping -c 1 10.0.2.2`,
