@@ -13,10 +13,11 @@ import { median, report, runtimeFacts } from './lib/report.ts';
 const ROUNDS = 5;
 const PINGS = 200;
 const SECONDS = 3;
-const PORT = 5298;
 /** Adaptive polling of the host I/O; 0: the command as it is by default. */
 const BUSY_POLL_NS = Number(process.env.BUSY_POLL_NS ?? 0);
 
+await prepare(['tools']);
+const iperf = await startIperf();
 const bits = `sed -n 's/.*"bits_per_second":[^0-9]*\\([0-9.e+]*\\).*/\\1/p' | tail -1`;
 const script = `
 modprobe e1000
@@ -25,20 +26,18 @@ for round in $(seq ${ROUNDS}); do
     set -- $pair
     ip link set $2 up; udhcpc -n -q -t 10 -T 1 -i $2 >/dev/null 2>&1
     ping -A -c ${PINGS} $3 | sed -n "s/.*time=\\([0-9.]*\\) ms/$1 ping \\1/p"
-    echo $1 up $(iperf3 -c $3 -p ${PORT} -t ${SECONDS} -J | ${bits})
-    echo $1 down $(iperf3 -c $3 -p ${PORT} -t ${SECONDS} -R -J | ${bits})
+    echo $1 up $(iperf3 -c $3 -p ${iperf.port} -t ${SECONDS} -J | ${bits})
+    echo $1 down $(iperf3 -c $3 -p ${iperf.port} -t ${SECONDS} -R -J | ${bits})
     ip link set $2 down
   done
 done
 `;
 
-await prepare(['tools']);
 const rig = await Rig.make({
   netdev: { type: 'user', id: 'n0' },
   device: { driver: 'e1000', netdev: 'n0' },
   busyPollNs: BUSY_POLL_NS,
 });
-const iperf = await startIperf(PORT);
 try {
   const result = await runGuest({
     qemu: '11.1',

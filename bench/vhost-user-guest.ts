@@ -18,7 +18,6 @@ import { median, report, runtimeFacts } from './lib/report.ts';
 
 const ROUNDS = Number(process.argv[2] ?? 3);
 const SECONDS = Number(process.argv[3] ?? 5);
-const IPERF_PORT = 5299;
 
 interface Contestant {
   args: readonly string[];
@@ -66,12 +65,12 @@ function gbits(output: string): number {
 }
 
 await prepare(['tools', 'qemu-11.1', 'passt-forky']);
-const iperf = await startIperf(IPERF_PORT);
+const iperf = await startIperf();
 const samples: Record<string, { up: number[]; down: number[] }> = {};
 for (let round = 0; round < ROUNDS; round++) {
   for (const [name, make] of Object.entries(CONTESTANTS)) {
     const contestant = await make();
-    const run = `iperf3 -c 10.0.2.2 -p ${IPERF_PORT} -t ${SECONDS} -J`;
+    const run = `iperf3 -c 10.0.2.2 -p ${iperf.port} -t ${SECONDS} -J`;
     const result = await runGuest({
       qemu: '11.1',
       sharedMemory: true,

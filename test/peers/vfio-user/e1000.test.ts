@@ -61,7 +61,7 @@ beforeAll(async () => {
   capture('before');
   web = await startWebServer(64 * MiB);
   small = await startWebServer(4 * MiB);
-  iperf = await startIperf(5291);
+  iperf = await startIperf();
   const file = `http://10.0.2.2:${web.port}/file`;
   result = await runGuest({
     qemu: '11.1',

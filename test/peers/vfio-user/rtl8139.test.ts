@@ -48,7 +48,7 @@ describe.each([
     });
     web = await startWebServer(64 * MiB);
     small = await startWebServer(4 * MiB);
-    iperf = await startIperf(5293);
+    iperf = await startIperf();
     const file = `http://10.0.2.2:${web.port}/file`;
     // The 8139C has none.
     const offloads = {

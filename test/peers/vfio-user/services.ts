@@ -5,6 +5,7 @@ import { createHash } from 'node:crypto';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { seededRandom } from '../../../src/core/clock.ts';
+import { freePort } from '../lib/servers.ts';
 
 export interface WebServer {
   port: number;
@@ -58,7 +59,8 @@ export interface Iperf {
 }
 
 /** An iperf3 server on loopback; resolves when it listens. */
-export async function startIperf(port: number): Promise<Iperf> {
+export async function startIperf(): Promise<Iperf> {
+  const port = await freePort();
   const child: ChildProcess = spawn('iperf3', ['-s', '-B', '127.0.0.1', '-p', String(port), '--forceflush'], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });

@@ -60,7 +60,7 @@ describe.each(DEVICES)('%s', (name, device, id) => {
     });
     web = await startWebServer(64 * MiB);
     small = await startWebServer(4 * MiB);
-    iperf = await startIperf(5292);
+    iperf = await startIperf();
     const file = `http://10.0.2.2:${web.port}/file`;
     const { nic } = rig.device;
     result = await runGuest({
