@@ -238,6 +238,23 @@ int ne_write_frames(ne_context *c, int32_t handle, ne_batch batch);
 /* Denies this process what it will not need any more, for all its threads and for good. */
 int ne_sandbox(void);
 
+/* --- landlock.c --- */
+/* What may be done in a folder and all beneath it, or with a file. */
+enum {
+  NE_MAY_READ = 1,
+  NE_MAY_WRITE = 2, /* also read, make and remove files */
+  NE_MAY_BIND = 4,  /* make and remove sockets */
+  NE_MAY_DRIVE = 8  /* devices: read, write, ioctl */
+};
+/* The version of the kernel's interface, or a negative errno where it has none. */
+int ne_landlock_abi(void);
+/* A descriptor of an empty list of places: nothing may be touched. */
+int ne_landlock_ruleset(void);
+/* Adds a place, which need not be a folder. -ENOENT: there is none. */
+int ne_landlock_allow(int ruleset, const char *path, unsigned rights);
+/* From now on every thread of the process is held to the list. -EBUSY: a thread could not be; then some are and some are not. */
+int ne_landlock_enter(int ruleset);
+
 /* --- fds.c: descriptors and memory --- */
 int ne_adopt(ne_context *c, int fd, bool vnet);
 /* ioctl(2) with `argument`, which has the bytes that the request's number says; may be NULL where it says none. */

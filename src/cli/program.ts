@@ -15,7 +15,6 @@ import type { NetdevConfig } from '../config/netdevs/index.ts';
 import type { ObjectConfig } from '../config/objects/index.ts';
 import { checkReferences } from '../config/references.ts';
 import { HostIoError, OptionError, UnsupportedError } from '../core/errors.ts';
-import type { HostIo } from '../host-io/host-io.ts';
 import { Monitor } from '../monitor/monitor.ts';
 import type { Network } from '../network/network.ts';
 import { openChardev, startMonitor, wantedChardevs } from './monitors.ts';
@@ -208,9 +207,11 @@ export async function startProgram(
     }
     if (qtestMachine !== undefined) await attempt(qtest!.declaration, () => qtestMachine.serve());
     const sandbox = declarations.findLast(({ kind }) => kind === 'sandbox');
-    if (sandbox?.kind === 'sandbox' && sandbox.on) {
-      await attempt(sandbox, () => enterSandbox(network.context.hostIo));
-      output.print('sandbox: no other program is run from here on');
+    if (sandbox?.kind === 'sandbox' && sandbox.sandbox.on) {
+      const { enterSandbox } = await import('./sandbox.ts');
+      output.print(
+        await attempt(sandbox, () => enterSandbox(network.context.hostIo, sandbox.sandbox, declarations)),
+      );
     }
     if (network.running) v86?.start();
     for (const { backend } of network.netdevs.values())
@@ -278,13 +279,6 @@ function guestOf(declarations: readonly Declaration[]): GuestConfig {
 function probeConfigFor(guest: GuestConfig, device: DeviceConfig): ProbeConfig | null {
   if (guest.type !== 'probe') return null;
   return guest.device === undefined || guest.device === device.id ? guest : null;
-}
-
-/** The end of the set-up: what was needed for it only is given up. Throws UnsupportedError or HostIoError; the start fails then. */
-function enterSandbox(hostIo: HostIo | null): void {
-  if (hostIo?.enterSandbox === undefined)
-    throw new UnsupportedError('the sandbox needs the addon, on Linux: there is none here');
-  hostIo.enterSandbox();
 }
 
 /** Objects with their declarations, those that others name first. */

@@ -17,12 +17,13 @@ import { type Flag, type FlagName, flagNamed, flags, shells, spelled } from './f
 import { type GuestConfig, parseGuest } from './guest.ts';
 import * as help from './help.ts';
 import { asksForHelp, splitKeyval } from './keyval.ts';
-import { doesNotAccept, expects } from './kinds.ts';
+import { doesNotAccept } from './kinds.ts';
 import { LegacyIds, type LegacyNet, legacyAsksForHelp, parseNet, parseNic } from './legacy.ts';
 import { type MonitorConfig, parseMon, parseMonitorAddress } from './monitor-option.ts';
 import { nearest } from './nearest.ts';
 import { type NetdevConfig, parseNetdev } from './netdevs/index.ts';
 import { type ObjectConfig, parseObject } from './objects/index.ts';
+import { parseSandbox, type SandboxConfig } from './sandbox.ts';
 import { resolveHostPort, type SocketAddress, unixSocketPath } from './socket-address.ts';
 
 export type LogLevel = (typeof LOG_LEVELS)[number];
@@ -46,7 +47,7 @@ export type Declared =
   | { readonly kind: 'log'; readonly path: string | undefined }
   | { readonly kind: 'log-level'; readonly level: LogLevel }
   | { readonly kind: 'metrics'; readonly address: SocketAddress }
-  | { readonly kind: 'sandbox'; readonly on: boolean }
+  | { readonly kind: 'sandbox'; readonly sandbox: SandboxConfig }
   | { readonly kind: 'name'; readonly name: string }
   /** An option of QEMU's that changes nothing, except for the qtest platform. */
   | { readonly kind: 'compat' };
@@ -167,7 +168,9 @@ function unknownFlag(word: string, name: string | undefined): CommandLineError {
   return new CommandLineError(error, word, undefined);
 }
 
-const HAS_HELP: readonly FlagName[] = ['netdev', 'device', 'object', 'chardev', 'guest', 'mon', 'net', 'nic'];
+const HAS_HELP: readonly FlagName[] = [
+  ...(['netdev', 'device', 'object', 'chardev', 'guest', 'mon', 'net', 'nic', 'sandbox'] as const),
+];
 
 /** The text that `help` in an argument asks for. */
 function helpRequested(flag: FlagName, argument = ''): string | undefined {
@@ -190,6 +193,8 @@ function helpRequested(flag: FlagName, argument = ''): string | undefined {
       return asks ? help.guestHelp() : undefined;
     case 'mon':
       return asks ? help.monHelp() : undefined;
+    case 'sandbox':
+      return asks ? help.sandboxHelp() : undefined;
     case 'net':
     case 'nic': {
       if (!word && !legacyAsksForHelp(argument)) return undefined;
@@ -239,8 +244,7 @@ function declare(flag: FlagName, argument = '', ids: LegacyIds): Declared | unde
     case 'metrics':
       return { kind: 'metrics', address: metricsAddress(argument) };
     case 'sandbox':
-      if (argument !== 'on' && argument !== 'off') throw expects('sandbox', "'on' or 'off'");
-      return { kind: 'sandbox', on: argument === 'on' };
+      return { kind: 'sandbox', sandbox: parseSandbox(argument) };
     case 'name':
       return { kind: 'name', name: argument };
     default:

@@ -13,6 +13,7 @@ import { netNicOptions, nicOptions } from './legacy.ts';
 import { monOptions } from './monitor-option.ts';
 import { netdevCommonOptions, netdevTypes } from './netdevs/index.ts';
 import { objectTypeNamed, objectTypes, optionsOfObject } from './objects/index.ts';
+import { sandboxOptions } from './sandbox.ts';
 import type { OptionSpec, OptionTable } from './schema.ts';
 
 /** What can be typed as the argument of a flag: first words, and the options each has. */
@@ -56,12 +57,12 @@ const grammars: { readonly [flag: string]: ArgumentGrammar } = {
     table: (type) => ({ ...nicOptions, ...netdevTable(type) }),
   },
   mon: { first: [], table: () => monOptions },
+  sandbox: { first: ['on', 'off'], table: () => sandboxOptions },
 };
 
 /** Words that stand for a whole argument. */
 const plainArguments: { readonly [flag: string]: readonly string[] } = {
   completion: shells,
-  sandbox: ['on', 'off'],
   'log-level': ['trace', 'debug', 'info', 'warn', 'error', 'silent'],
   qmp: ['unix:', 'tcp:', 'stdio', 'none'],
   monitor: ['stdio', 'unix:', 'tcp:', 'none'],

@@ -49,7 +49,7 @@ export const flags = [
     'program',
     'sandbox',
     'on|off',
-    'Give up what is not needed once everything is open: other programs cannot be run from then on.',
+    'Give up what is not needed once everything is open: other programs cannot be run, and files elsewhere than what the line names cannot be reached.',
   ),
   flag('program', 'name', 'NAME', 'The name that query-name tells.'),
   flag('program', 'completion', 'SHELL', 'Print a completion script for bash, zsh or fish.'),

@@ -8,6 +8,7 @@ import { netNicOptions, nicOptions } from './legacy.ts';
 import { monOptions } from './monitor-option.ts';
 import { netdevCommonOptions, netdevTypeNamed, netdevTypes } from './netdevs/index.ts';
 import { objectTypeNamed, objectTypes, optionsOfObject } from './objects/index.ts';
+import { sandboxOptions } from './sandbox.ts';
 import type { OptionSpec, OptionTable } from './schema.ts';
 
 const WIDTH = 100;
@@ -90,6 +91,10 @@ export function guestHelp(): string {
 
 export function monHelp(): string {
   return optionHelp('--mon', 'a monitor on a character device', monOptions);
+}
+
+export function sandboxHelp(): string {
+  return optionHelp('--sandbox on|off', 'what is given up once everything is open', sandboxOptions);
 }
 
 export function netHelp(): string {

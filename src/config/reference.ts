@@ -11,6 +11,7 @@ import { monOptions } from './monitor-option.ts';
 import { netdevCommonOptions, netdevTypes } from './netdevs/index.ts';
 import { filterCommonOptions } from './objects/filter-common.ts';
 import { objectTypes } from './objects/index.ts';
+import { sandboxOptions } from './sandbox.ts';
 import type { OptionTable } from './schema.ts';
 
 interface Section {
@@ -65,6 +66,9 @@ export function referencePage(): string {
     '## Monitors: `--mon`',
     '',
     ...options(monOptions),
+    '## The sandbox: `--sandbox on`',
+    '',
+    ...options(sandboxOptions),
     '## Guests: `--guest TYPE`',
     '',
     ...sections(guestTypes),

@@ -104,6 +104,9 @@ export interface BoundAddon {
   tapOf(handle: number): number | [number, string];
   tapSendBuffer(handle: number, bytes: number): number;
   sandbox(): number;
+  /** `rights[i]`: what may be done at paths[i] (1 read, 2 write, 4 bind, 8 drive). Returns how many of the places there are. */
+  landlock(paths: readonly string[], rights: Int32Array): number;
+  landlockAbi(): number;
   readFrames(
     handle: number,
     frames: Int32Array,

@@ -64,6 +64,13 @@ export interface PingOptions {
   bindInterface?: string;
 }
 
+/** What may be done with a file, or in a folder and beneath. */
+export interface FilePlace {
+  readonly path: string;
+  /** bind: make and remove sockets. drive: read, write and control devices. */
+  readonly may: 'read' | 'write' | 'bind' | 'drive';
+}
+
 export interface TapInfo {
   handle: Handle;
   /** What the kernel called it. */
@@ -231,6 +238,16 @@ export interface HostIo {
   enterSandbox?(): void;
   /** `enterSandbox` has worked. */
   readonly inSandbox?: boolean;
+  /** The version of the kernel's interface for `restrictFiles`; 0 or absent: there is none. */
+  readonly fileRulesVersion?: number;
+  /**
+   * Leaves the whole process, all threads and for good, only these files and folders (with all beneath them): what lies elsewhere cannot be
+   * opened, listed, made or removed. Places that do not exist are left out. What is open stays so, and sockets may connect anywhere. Throws
+   * HostIoError where the kernel will not; the process is to end then, for some of its threads may be restricted.
+   */
+  restrictFiles?(places: readonly FilePlace[]): void;
+  /** `restrictFiles` has worked. */
+  readonly filesRestricted?: boolean;
   socketPair(): [Handle, Handle];
   /**
    * Like sendBytes and receiveBytes with descriptors beside the bytes (SCM_RIGHTS). Received ones arrive as new handles; those beyond `maxFds`

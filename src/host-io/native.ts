@@ -20,6 +20,7 @@ import {
   type Endpoint,
   ERRNO,
   FAILED,
+  type FilePlace,
   type Handle,
   type HostIo,
   HUNG_UP,
@@ -36,6 +37,8 @@ const EVENT_PAIRS = 64;
 const MUTE_MS = 100;
 const BACKLOG = 128;
 const ENFILE = 23;
+/** The addon's bits for what may be done in a place. */
+const FILE_RIGHTS: Readonly<Record<FilePlace['may'], number>> = { read: 1, write: 2, bind: 4, drive: 8 };
 
 /** What the addon has counted since the HostIo was made. */
 export interface NativeStats {
@@ -66,6 +69,7 @@ export class NativeHostIo implements HostIo {
   readonly implementation = 'native';
   readonly #addon: BoundAddon;
   #inSandbox = false;
+  #filesRestricted = false;
   readonly #events = new Int32Array(2 * EVENT_PAIRS);
   readonly #mailbox = new Uint8Array(ADDRESS_BYTES);
   readonly #pair = new Int32Array(2);
@@ -457,6 +461,21 @@ export class NativeHostIo implements HostIo {
 
   get inSandbox(): boolean {
     return this.#inSandbox;
+  }
+
+  get fileRulesVersion(): number {
+    return Math.max(0, this.#addon.landlockAbi());
+  }
+
+  restrictFiles(places: readonly FilePlace[]): void {
+    const paths = places.map(({ path }) => path);
+    const rights = Int32Array.from(places, ({ may }) => FILE_RIGHTS[may]);
+    this.#check(this.#addon.landlock(paths, rights), 'landlock_restrict_self', 'the sandbox');
+    this.#filesRestricted = true;
+  }
+
+  get filesRestricted(): boolean {
+    return this.#filesRestricted;
   }
 
   tapSendBuffer(handle: Handle, bytes: number): number {

@@ -1,4 +1,7 @@
-/** `--sandbox on`: all threads of a running netemu are under the filter, it still does its work, and what it gave up fails. */
+/**
+ * `--sandbox on`: all threads of a running netemu are under the filter of system calls and the rules for files, it still does its work, and what it
+ * gave up fails. A kernel without rules for files is told of, and refused where they were asked for.
+ */
 
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -25,13 +28,20 @@ function ofThreads(pid: number, name: string): string[] {
 it('is in force for every thread once all is open, and netemu goes on', async () => {
   const socket = join(folder, 'qmp');
   const hook = join(folder, 'hook.mjs');
+  const outside = mkdtempSync(join(tmpdir(), 'netemu-outside-'));
+  writeFileSync(join(outside, 'secret'), 'secret');
   // A module of the user's has netemu's rights: it shows what is left of them.
   writeFileSync(
     hook,
     `import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 export const createHook = ({ log }) => {
   const { error, stdout } = spawnSync('/bin/echo', ['ran']);
   log.warn({}, 'spawn: ' + (error?.code ?? stdout));
+  let direct = 'read';
+  try { readFileSync('${outside}/secret'); } catch (error) { direct = error.code; }
+  readFile('${outside}/secret').then(() => 'read', ({ code }) => code).then((pooled) => log.warn({}, 'secret: ' + direct + ' ' + pooled));
   return {};
 };
 `,
@@ -39,7 +49,7 @@ export const createHook = ({ log }) => {
   const netemu = new RunningNetemu([
     ...['--netdev', 'user,id=n0', '--device', 'e1000,id=e0,netdev=n0', '--guest', 'probe'],
     ...['--object', `filter-hook,id=before,netdev=n0,module=${hook}`],
-    ...['--qmp', `unix:${socket},server=on,wait=off`, '--sandbox', 'on'],
+    ...['--qmp', `unix:${socket},server=on,wait=off`, '--sandbox', `on,write=${folder}`],
   ]);
   try {
     const qmp = await Qmp.connect(socket);
@@ -47,7 +57,9 @@ export const createHook = ({ log }) => {
     // The probe guest takes its lease and asks DNS from within.
     await netemu.until(/DHCP lease 10\.0\.2\.15/);
     await netemu.until(/DNS 10\.0\.2\.3 answered/);
-    expect(await qmp.run('query-sandbox')).toEqual({ active: true });
+    await netemu.until(/secret: read read/);
+    const { active, files, landlock } = (await qmp.run('query-sandbox')) as Record<string, number | boolean>;
+    expect({ active, files }).toEqual({ active: true, files: landlock !== 0 });
     const { pid } = netemu.child;
     expect(ofThreads(pid!, 'Seccomp').length).toBeGreaterThan(4);
     expect(new Set(ofThreads(pid!, 'Seccomp'))).toEqual(new Set(['2']));
@@ -58,11 +70,51 @@ export const createHook = ({ log }) => {
     await qmp.run('object-add', { 'qom-type': 'filter-dump', id: 'd', netdev: 'n1', file });
     await qmp.run('object-add', { 'qom-type': 'filter-hook', id: 'after', netdev: 'n1', module: hook });
     await netemu.until(/spawn: EPERM/);
+    // Elsewhere: not by us, not by the module, by no thread.
+    const elsewhere = { 'qom-type': 'filter-dump', id: 'e', netdev: 'n1', file: join(outside, 'b.pcap') };
+    if (files === true) {
+      await netemu.until(/secret: EACCES EACCES/);
+      await expect(qmp.run('object-add', elsewhere)).rejects.toThrow(/b\.pcap.*(EACCES|Permission denied)/);
+      expect(readdirSync(outside)).toEqual(['secret']);
+    } else {
+      await qmp.run('object-add', elsewhere);
+    }
     await qmp.run('quit');
     expect((await netemu.finished).status).toBe(0);
     expect(readFileSync(file).length).toBe(24);
   } finally {
     await netemu.stop();
+    rmSync(outside, { recursive: true });
+  }
+  // Its socket lay in a folder that was left to it.
+  expect(readdirSync(folder)).not.toContain('qmp');
+});
+
+it('reaches what it is told to leave within reach, and a tap made later', async () => {
+  const socket = join(folder, 'told');
+  const later = mkdtempSync(join(tmpdir(), 'netemu-later-'));
+  const netemu = new RunningNetemu([
+    ...['--guest', 'none', '--qmp', `unix:${socket},server=on,wait=off`],
+    ...['--sandbox', `on,write=${later}`],
+  ]);
+  try {
+    const qmp = await Qmp.connect(socket);
+    await qmp.run('netdev_add', { type: 'user', id: 'n1' });
+    const file = join(later, 'a.pcap');
+    await qmp.run('object-add', { 'qom-type': 'filter-dump', id: 'd', netdev: 'n1', file });
+    await qmp.run('netdev_add', {
+      ...{ type: 'stream', id: 'n2', server: true },
+      addr: { type: 'unix', path: join(later, 'socket') },
+    });
+    expect(readdirSync(later).sort()).toEqual(['a.pcap', 'socket']);
+    await qmp.run('netdev_del', { id: 'n2' });
+    expect(readdirSync(later)).toEqual(['a.pcap']);
+    await qmp.run('netdev_add', { type: 'tap', id: 't', script: 'no', downscript: 'no' });
+    await qmp.run('quit');
+    expect((await netemu.finished).status).toBe(0);
+  } finally {
+    await netemu.stop();
+    rmSync(later, { recursive: true });
   }
 });
 
@@ -70,7 +122,7 @@ it('is not there unless it is asked for, and fails the start where it cannot be'
   const socket = join(folder, 'off');
   const netemu = new RunningNetemu(['--guest', 'none', '--qmp', `unix:${socket},server=on,wait=off`]);
   const qmp = await Qmp.connect(socket);
-  expect(await qmp.run('query-sandbox')).toEqual({ active: false });
+  expect(await qmp.run('query-sandbox')).toMatchObject({ active: false, files: false });
   expect(new Set(ofThreads(netemu.child.pid!, 'Seccomp'))).toEqual(new Set(['0']));
   await netemu.stop();
   const portable = await new RunningNetemu(['--guest', 'none', '--sandbox', 'on'], {

@@ -35,10 +35,17 @@ export const machineCommands: readonly Command[] = [
   }),
   command({
     name: 'query-sandbox',
-    doc: 'Whether --sandbox on is in force. QEMU has no such command.',
-    returns: struct('SandboxInfo', { active: bool }),
+    doc: 'What of --sandbox on is in force: active is the filter of system calls, files the rules for files, landlock the version of the kernel interface (0: it has none). QEMU has no such command.',
+    returns: struct('SandboxInfo', { active: bool, files: bool, landlock: int }),
     args: {},
-    run: (_args, { monitor }) => ({ active: monitor.network.context.hostIo?.inSandbox ?? false }),
+    run: (_args, { monitor }) => {
+      const { hostIo } = monitor.network.context;
+      return {
+        active: hostIo?.inSandbox ?? false,
+        files: hostIo?.filesRestricted ?? false,
+        landlock: hostIo?.fileRulesVersion ?? 0,
+      };
+    },
   }),
   command({
     name: 'stop',
