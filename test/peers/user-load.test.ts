@@ -1,11 +1,7 @@
 /**
- * The user network of a namespace under load: iperf3 with one stream and with many, ten thousand flows of datagrams and ten thousand
- * connections at once, a reader that does not read. (A guest that is gone without a word takes minutes: test/backends/user/tcp.test.ts, in virtual time.)
+ * The user network of a namespace under load: ten thousand connections at once, a reader that does not read. (iperf3 and ten thousand flows of datagrams: user-clients.test.ts. A guest that is gone without a word takes minutes: test/backends/user/tcp.test.ts, in virtual time.)
  */
 
-import { spawn } from 'node:child_process';
-import { createSocket, type Socket } from 'node:dgram';
-import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type Server, type Socket as Stream } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -13,11 +9,9 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { NetnsShell } from './lib/netns.ts';
 import { prepare } from './lib/prepare.ts';
-import { freePort, listen } from './lib/servers.ts';
+import { listen } from './lib/servers.ts';
 
 const FLOWS = 10_000;
-/** What a QUIC client sends at first (RFC 9000 section 14.1). */
-const DATAGRAM_BYTES = 1200;
 
 const folder = mkdtempSync(join(tmpdir(), 'netemu-load-'));
 let shell: NetnsShell;
@@ -39,109 +33,9 @@ function program(name: string, text: string): string {
   return `${process.execPath} ${path}`;
 }
 
-describe('iperf3', () => {
-  let port: number;
-  let server: ReturnType<typeof spawn>;
-  let said = '';
-  let tests = 0;
-  beforeAll(async () => {
-    port = await freePort();
-    server = spawn('iperf3', ['-s', '-B', '127.0.0.1', '-p', `${port}`, '--forceflush'], {
-      stdio: ['ignore', 'pipe', 'inherit'],
-    });
-    server.stdout!.setEncoding('utf8').on('data', (text: string) => {
-      said += text;
-    });
-  });
-  afterAll(async () => {
-    const gone = new Promise((resolve) => server.once('close', resolve));
-    server.kill();
-    await gone;
-  });
-
-  interface Sum {
-    bytes: number;
-    packets: number;
-    lost_packets: number;
-  }
-
-  /** The server listens anew after each test, and says so; until then it refuses. */
-  async function listening(): Promise<void> {
-    tests++;
-    while (said.split('Server listening').length <= tests) await once(server.stdout!, 'data');
-  }
-
-  async function iperf3(options: string): Promise<{ sum: Sum; sum_received: Sum; sum_sent: Sum }> {
-    await listening();
-    const { output } = await shell.run(`iperf3 -c 10.0.2.2 -p ${port} -J ${options}`);
-    const report = JSON.parse(output) as {
-      error?: string;
-      end: { sum: Sum; sum_received: Sum; sum_sent: Sum };
-    };
-    expect(report.error).toBeUndefined();
-    return report.end;
-  }
-
-  it.each([
-    ['up, 1 stream', ''],
-    ['down, 1 stream', '-R'],
-    ['up, 16 streams', '-P 16'],
-    ['down, 16 streams', '-P 16 -R'],
-  ])('TCP %s: 256 MiB pass', async (_name, options) => {
-    const wanted = 256 << 20;
-    const { sum_received, sum_sent } = await iperf3(`-n ${wanted} ${options}`);
-    expect(sum_sent.bytes).toBeGreaterThanOrEqual(wanted);
-    // The receiver's count is taken when the sender says that it has sent; what is then on its way is not in it.
-    expect(sum_received.bytes).toBeGreaterThan(wanted / 2);
-  });
-
-  it.each([
-    ['up, 1 stream', '-b 40M -n 5M'],
-    ['down, 1 stream', '-b 40M -n 5M -R'],
-    ['up, 16 streams', '-b 3M -n 5M -P 16'],
-    ['down, 16 streams', '-b 3M -n 5M -P 16 -R'],
-  ])('UDP %s: 5 MB pass', async (_name, options) => {
-    const { sum } = await iperf3(`-u -l 1400 ${options}`);
-    expect(sum.packets).toBeGreaterThan(3000);
-    // A sender that had to wait for a processor catches up in bursts, and those are lost in the kernels' buffers.
-    expect(sum.lost_packets).toBeLessThan(sum.packets / 4);
-  });
-});
-
-describe(`${FLOWS} flows at once`, () => {
-  it('UDP, as many QUIC clients: each is answered on its own, twice', async () => {
-    const echo: Socket = createSocket('udp4', (message, { address, port }) =>
-      echo.send(message, port, address),
-    );
-    await new Promise<void>((resolve) => echo.bind(0, '127.0.0.1', resolve));
-    const command = program(
-      'flows',
-      `const { createSocket } = require('node:dgram');
-      const WINDOW = 64;
-      const sockets = [];
-      let answered = 0;
-      function ask(i, round) {
-        const text = ('flow ' + i + ' round ' + round).padEnd(${DATAGRAM_BYTES});
-        sockets[i].once('message', (message) => {
-          if (message.toString() !== text) throw new Error('flow ' + i + ' got ' + message);
-          if (++answered === ${FLOWS}) { answered = 0; if (round === 1) start(2); else { console.log('all'); process.exit(); } }
-          else if (i + WINDOW < ${FLOWS}) ask(i + WINDOW, round);
-        });
-        sockets[i].send(text);
-      }
-      function start(round) { for (let i = 0; i < WINDOW; i++) ask(i, round); }
-      let connected = 0;
-      for (let i = 0; i < ${FLOWS}; i++) {
-        sockets[i] = createSocket('udp4');
-        sockets[i].connect(${echo.address().port}, '10.0.2.2', () => { if (++connected === ${FLOWS}) start(1); });
-      }`,
-    );
-    expect(await shell.run(command)).toEqual({ status: 0, output: 'all\n' });
-    echo.close();
-  });
-
-  it('TCP: none is lost, all are open together and answer, and each costs netemu less than 16 KiB', async () => {
-    // One of its own: the flows before still hold their descriptors.
+describe(`${FLOWS} connections at once`, () => {
+  it('none is lost, all are open together and answer, and each costs netemu less than 16 KiB', async () => {
+    // One of its own, which has done nothing before.
     const shell = new NetnsShell([]);
     await shell.run(':');
     const residentBytes = (): number =>

@@ -18,6 +18,7 @@ export const LONG_STRINGS = 12;
 export class DnsServer {
   udpQueries = 0;
   tcpQueries = 0;
+  address = '';
   readonly #udp: Socket;
   readonly #tcp: Server;
 
@@ -45,6 +46,7 @@ export class DnsServer {
   }
 
   async listen(address: string, port: number): Promise<void> {
+    this.address = address;
     await new Promise<void>((resolve) => this.#udp.bind(port, address, resolve));
     await new Promise<void>((resolve) => this.#tcp.listen(port, address, resolve));
   }

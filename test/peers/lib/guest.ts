@@ -149,6 +149,11 @@ export class Guest {
     this.#child.kill('SIGKILL');
   }
 
+  /** What the step that runs has printed so far, in whole lines. */
+  get output(): string {
+    return this.#steps.at(-1)?.output ?? '';
+  }
+
   #fail(error: Error): void {
     this.#failure ??= error;
     this.kill();

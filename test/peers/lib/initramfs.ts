@@ -15,6 +15,7 @@ import { cached, cachePath } from './cache.ts';
 import { run } from './command.ts';
 import { CpioWriter } from './cpio.ts';
 import { ensureKernel, type Kernel, type KernelName } from './kernel.ts';
+import { programFiles } from './program-files.ts';
 
 export const MARK = '@@netemu ';
 
@@ -133,12 +134,8 @@ function addModules(archive: CpioWriter, from: Kernel): void {
 
 /** Adds a program of this machine with the libraries it is linked with. */
 async function addProgram(archive: CpioWriter, path: string): Promise<void> {
-  archive.file(path.slice(1), readFileSync(path), 0o755);
-  for (const line of (await run('ldd', [path])).split('\n')) {
-    const library = line.match(/(\/\S+) \(0x/)?.[1];
-    if (library !== undefined && !archive.has(library.slice(1)))
-      archive.file(library.slice(1), readFileSync(library), 0o755);
-  }
+  for (const [place, content] of Object.entries(await programFiles(path)))
+    if (!archive.has(place)) archive.file(place, content, 0o755);
 }
 
 async function busyboxFor(name: KernelName, scratch: string): Promise<string> {

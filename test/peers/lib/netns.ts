@@ -11,7 +11,12 @@ export interface ScriptResult {
   output: string;
 }
 
-export class NetnsShell {
+/** Where scripts are run, one at a time: a namespace, or a guest. */
+export interface Shell {
+  run(script: string): Promise<ScriptResult>;
+}
+
+export class NetnsShell implements Shell {
   /** What netemu has said. */
   said = '';
   readonly child: ChildProcess;

@@ -30,6 +30,7 @@ const PEERS = {
   'network-clients': debian(
     'bind9-dnsutils',
     'busybox-static',
+    'netbase',
     'netcat-openbsd',
     'tftp-hpa',
     'traceroute',
