@@ -15,14 +15,12 @@ import { HostIoError } from '../../core/errors.ts';
 import type { Timer } from '../../core/loop.ts';
 import { FACT_CSUM_VALID, FACT_NEEDS_CSUM, FACTS, GSO_SIZE, LENGTH, SLOT, TOTAL } from '../../core/pool.ts';
 import { ACCEPT_CSUM, ACCEPT_USO } from '../../core/port.ts';
-import { ERRNO, FAILED, type Handle, READABLE, type UdpOptions } from '../../host-io/host-io.ts';
-import { cutFrame, FrameList } from '../../tcp/frames.ts';
+import { ERRNO, FAILED, READABLE, type UdpOptions } from '../../host-io/host-io.ts';
+import { cutFrame } from '../../tcp/frames.ts';
 import {
   isV4,
   linkHeaderReply,
-  linkHeaderSum,
   linkMatches,
-  linkPseudoSum,
   localAddress,
   mixFlow,
   remoteAddress,
@@ -47,6 +45,7 @@ import { DENIED, NOBODY, NOWHERE, RESTRICTED, TO_HOST, TO_RESOLVER } from './pol
 import { QUERY_MAX_BYTES, WaitingQueries } from './resolvers.ts';
 import { outbound, type Site } from './site.ts';
 import { addressText, type FlowInfo } from './tcp-nat.ts';
+import { UdpFlow, UseOrder } from './udp-flow.ts';
 import { RUN_MAX, runSegmentBytes, splitRun } from './udp-run.ts';
 
 const FLOWS_MAX = 16_384;
@@ -64,77 +63,10 @@ const BATCH_LARGE = 16;
 /** With fewer large slots than this free, they are left to TCP and to reassembly. */
 const LARGE_KEPT = 96;
 
-class UdpFlow {
-  readonly link: Uint8Array;
-  readonly linkSum: number;
-  readonly pseudoSum: number;
-  /** Far port in the upper half, the guest's in the lower. */
-  readonly ports: number;
-  readonly hash: number;
-  handle: Handle = 0;
-  next: UdpFlow | null = null;
-  /** The order of use. */
-  older: UdpFlow | null = null;
-  newer: UdpFlow | null = null;
-  lastNs = 0;
-  /** The resolver it leads to; '': it is no query. */
-  resolver: string;
-  /** Runs of datagrams are received as one frame, since the guest's side takes them so. */
-  gro = false;
-  /** Kept where another resolver could be asked. */
-  waiting: WaitingQueries | null = null;
-  /** When the next resolver is asked. */
-  answerByNs = 0;
-  readonly pending = new FrameList(2);
-  touched = false;
-  fromGuestBytes = 0;
-  toGuestBytes = 0;
-
-  constructor(link: Uint8Array, ports: number, hash: number, resolver: string) {
-    this.link = link;
-    this.linkSum = linkHeaderSum(link);
-    this.pseudoSum = linkPseudoSum(link);
-    this.ports = ports;
-    this.hash = hash;
-    this.resolver = resolver;
-  }
-
-  get dns(): boolean {
-    return this.resolver !== '';
-  }
-}
-
 /** Whether the guest's side takes a run of datagrams as one frame. */
 function takesRuns(site: Site): boolean {
   const wanted = ACCEPT_USO | ACCEPT_CSUM;
   return (site.accepts() & wanted) === wanted;
-}
-
-/** Flows in the order of use, oldest first. */
-class UseOrder {
-  oldest: UdpFlow | null = null;
-  #newest: UdpFlow | null = null;
-
-  add(flow: UdpFlow): void {
-    flow.older = this.#newest;
-    flow.newer = null;
-    if (this.#newest === null) this.oldest = flow;
-    else this.#newest.newer = flow;
-    this.#newest = flow;
-  }
-
-  remove(flow: UdpFlow): void {
-    if (flow.older === null) this.oldest = flow.newer;
-    else flow.older.newer = flow.newer;
-    if (flow.newer === null) this.#newest = flow.older;
-    else flow.newer.older = flow.older;
-  }
-
-  touch(flow: UdpFlow): void {
-    if (flow === this.#newest) return;
-    this.remove(flow);
-    this.add(flow);
-  }
 }
 
 export class UdpNat {
