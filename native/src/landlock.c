@@ -68,6 +68,7 @@ static uint64_t rights_of(unsigned rights) {
   if (rights & NE_MAY_READ) fs |= FS_READ_FILE | FS_READ_DIR;
   if (rights & NE_MAY_WRITE) fs |= FS_READ_FILE | FS_WRITE_FILE | FS_TRUNCATE | FS_READ_DIR | FS_MAKE_REG | FS_MAKE_SYM | FS_REMOVE_FILE;
   if (rights & NE_MAY_BIND) fs |= FS_MAKE_SOCK | FS_REMOVE_FILE;
+  if (rights & NE_MAY_RUN) fs |= FS_READ_FILE | FS_EXECUTE;
   if (rights & NE_MAY_DRIVE) fs |= FS_READ_FILE | FS_WRITE_FILE | FS_READ_DIR | FS_IOCTL_DEV;
   return fs;
 }
@@ -83,24 +84,23 @@ int ne_landlock_ruleset(void) {
   return fd < 0 ? -errno : (int)fd;
 }
 
-int ne_landlock_allow(int ruleset, const char *path, unsigned rights) {
+int ne_landlock_allow_open(int ruleset, int place, unsigned rights) {
   int abi = ne_landlock_abi();
-  int place = open(path, O_PATH | O_CLOEXEC);
-  if (abi < 0 || place < 0) {
-    int error = abi < 0 ? abi : -errno;
-    if (place >= 0) close(place);
-    return error;
-  }
+  if (abi < 0) return abi;
   struct path_rule rule = {.allowed = rights_of(rights), .parent = place};
   struct stat about;
-  int error = 0;
-  if (fstat(place, &about) != 0) error = -errno;
-  else {
-    if (!S_ISDIR(about.st_mode)) rule.allowed &= FS_OF_FILES;
-    if (abi < 3) rule.allowed &= ~(uint64_t)FS_TRUNCATE;
-    if (abi < 5) rule.allowed &= ~(uint64_t)FS_IOCTL_DEV;
-    if (rule.allowed != 0 && syscall(SYS_landlock_add_rule, ruleset, RULE_PATH_BENEATH, &rule, 0) != 0) error = -errno;
-  }
+  if (fstat(place, &about) != 0) return -errno;
+  if (!S_ISDIR(about.st_mode)) rule.allowed &= FS_OF_FILES;
+  if (abi < 3) rule.allowed &= ~(uint64_t)FS_TRUNCATE;
+  if (abi < 5) rule.allowed &= ~(uint64_t)FS_IOCTL_DEV;
+  if (rule.allowed == 0) return 0;
+  return syscall(SYS_landlock_add_rule, ruleset, RULE_PATH_BENEATH, &rule, 0) == 0 ? 0 : -errno;
+}
+
+int ne_landlock_allow(int ruleset, const char *path, unsigned rights) {
+  int place = open(path, O_PATH | O_CLOEXEC);
+  if (place < 0) return -errno;
+  int error = ne_landlock_allow_open(ruleset, place, rights);
   close(place);
   return error;
 }

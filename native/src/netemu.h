@@ -244,7 +244,8 @@ enum {
   NE_MAY_READ = 1,
   NE_MAY_WRITE = 2, /* also read, make and remove files */
   NE_MAY_BIND = 4,  /* make and remove sockets */
-  NE_MAY_DRIVE = 8  /* devices: read, write, ioctl */
+  NE_MAY_DRIVE = 8, /* devices: read, write, ioctl */
+  NE_MAY_RUN = 16   /* read and execute */
 };
 /* The version of the kernel's interface, or a negative errno where it has none. */
 int ne_landlock_abi(void);
@@ -252,6 +253,8 @@ int ne_landlock_abi(void);
 int ne_landlock_ruleset(void);
 /* Adds a place, which need not be a folder. -ENOENT: there is none. */
 int ne_landlock_allow(int ruleset, const char *path, unsigned rights);
+/* The same for a place that is open (O_PATH will do). */
+int ne_landlock_allow_open(int ruleset, int place, unsigned rights);
 /* From now on every thread of the process is held to the list. -EBUSY: a thread could not be; then some are and some are not. */
 int ne_landlock_enter(int ruleset);
 
