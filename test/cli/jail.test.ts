@@ -73,7 +73,7 @@ function inside(options: readonly string[], script: string, more: Options = {}):
 }
 
 const STATUS = `const text = require('fs').readFileSync('/proc/self/status', 'utf8');
-const line = (name) => new RegExp('^' + name + ':\\\\s*(.*?)\\\\s*$', 'm').exec(text)[1];`;
+const line = (name) => new RegExp('^' + name + ':[ \\\\t]*(.*?)[ \\\\t]*$', 'm').exec(text)[1];`;
 
 describe('hardening 58: a place that leads through a symbolic link', () => {
   it.each(['--read', '--write', '--bind'])('is refused, whichever part of %s it is', (option) => {
