@@ -496,6 +496,7 @@ static napi_value f_udp_open(napi_env env, napi_callback_info info) {
       .group = has_group ? &group : NULL,
       .group_interface = has_interface ? &interface : NULL,
       .group_loop = (flags & 4) != 0,
+      .network_errors = (flags & 8) != 0,
       .device = device,
   };
   return number(env, ne_udp_open(c, &options));
@@ -560,17 +561,36 @@ static napi_value f_keep_alive(napi_env env, napi_callback_info info) {
   return number(env, ne_keep_alive(c, handle, get_bool(env, a[1])));
 }
 
+static napi_value f_hop_limit(napi_env env, napi_callback_info info) {
+  ARGUMENTS(2);
+  HANDLE(handle, 0);
+  int32_t hops;
+  NEED(get_int(env, a[1], &hops));
+  return number(env, ne_hop_limit(c, handle, hops));
+}
+
+static napi_value f_network_error(napi_env env, napi_callback_info info) {
+  ARGUMENTS(2);
+  HANDLE(handle, 0);
+  uint8_t *bytes;
+  size_t length;
+  NEED(get_bytes(env, a[1], &bytes, &length) && bytes != NULL && length >= NE_NETWORK_ERROR_BYTES);
+  return number(env, ne_network_error(c, handle, bytes));
+}
+
 static napi_value f_tcp_connect(napi_env env, napi_callback_info info) {
-  ARGUMENTS(6);
+  ARGUMENTS(7);
   ne_address remote, local;
   bool has_remote, has_local;
   device_name name;
   int error;
+  int32_t hops;
   NEED(get_ip(env, a[0], a[1], &remote, &has_remote) == 0 && has_remote);
   NEED(get_ip(env, a[2], a[3], &local, &has_local) == 0);
   const char *device = get_device(env, a[5], name, &error);
   if (error < 0) return number(env, error);
-  return number(env, ne_connect(c, &remote, has_local ? &local : NULL, get_bool(env, a[4]), device));
+  NEED(get_int(env, a[6], &hops));
+  return number(env, ne_connect(c, &remote, has_local ? &local : NULL, get_bool(env, a[4]), device, hops));
 }
 
 static napi_value f_tcp_listen(napi_env env, napi_callback_info info) {
@@ -589,7 +609,7 @@ static napi_value f_unix_connect(napi_env env, napi_callback_info info) {
   int error = get_path(env, a[0], &remote, &given);
   if (error < 0) return number(env, error);
   NEED(given);
-  return number(env, ne_connect(c, &remote, NULL, false, NULL));
+  return number(env, ne_connect(c, &remote, NULL, false, NULL, 0));
 }
 
 static napi_value f_unix_listen(napi_env env, napi_callback_info info) {
@@ -1010,6 +1030,8 @@ static const struct {
     {"unixDatagramOpen", f_unix_datagram_open},
     {"datagramConnect", f_datagram_connect},
     {"keepAlive", f_keep_alive},
+    {"hopLimit", f_hop_limit},
+    {"networkError", f_network_error},
     {"tcpConnect", f_tcp_connect},
     {"tcpListen", f_tcp_listen},
     {"unixConnect", f_unix_connect},
@@ -1155,6 +1177,7 @@ NAPI_MODULE_INIT() {
       {"CSUM_START", NE_CSUM_START},     {"CSUM_OFFSET", NE_CSUM_OFFSET}, {"REFS", NE_REFS},           {"SLOT", NE_SLOT},
       {"ROOM", NE_ROOM},                 {"READABLE", NE_READABLE},     {"WRITABLE", NE_WRITABLE},
       {"HUNG_UP", NE_HUNG_UP},           {"FAILED", NE_FAILED},         {"ADDRESS_BYTES", NE_ADDRESS_BYTES},
+      {"NETWORK_ERROR_BYTES", NE_NETWORK_ERROR_BYTES}, {"NETWORK_ERROR_QUOTE", NE_NETWORK_ERROR_QUOTE},
   };
   napi_value layout;
   napi_create_object(env, &layout);

@@ -193,6 +193,7 @@ typedef struct {
   const ne_address *group, *group_interface;
   bool group_loop;
   const char *device; /* SO_BINDTODEVICE: the interface it sends and receives by; NULL: any */
+  bool network_errors;
 } ne_udp_options;
 
 int ne_udp_open(ne_context *c, const ne_udp_options *options);
@@ -203,7 +204,8 @@ int ne_unix_datagram_open(ne_context *c, const ne_address *local, const ne_addre
 /* Fixes (or moves) the far end of an open datagram socket. */
 int ne_datagram_connect(ne_context *c, int32_t handle, const ne_address *remote);
 int ne_keep_alive(ne_context *c, int32_t handle, bool on);
-int ne_connect(ne_context *c, const ne_address *remote, const ne_address *local, bool no_delay, const char *device);
+/* `hops` not 0: what is sent until it is connected goes so far, and routers' errors about it are kept. */
+int ne_connect(ne_context *c, const ne_address *remote, const ne_address *local, bool no_delay, const char *device, int hops);
 int ne_listen(ne_context *c, const ne_address *local, int backlog, bool v6_only);
 int ne_accept(ne_context *c, int32_t handle);
 int ne_take_error(ne_context *c, int32_t handle);
@@ -211,6 +213,18 @@ int ne_pending(ne_context *c, int32_t handle);
 int ne_endpoint(ne_context *c, int32_t handle, bool remote, ne_address *out);
 int ne_shutdown_write(ne_context *c, int32_t handle);
 int ne_reset(ne_context *c, int32_t handle);
+
+/* --- network-errors.c: hop limits, and the errors of routers --- */
+enum {
+  NE_NETWORK_ERROR_BYTES = 64, /* NETWORK_ERROR_BYTES in src/host-io/host-io.ts says what lies where */
+  NE_NETWORK_ERROR_QUOTE = 40
+};
+/* Of a descriptor; hops 0: as many as the system's setting says. */
+int ne_keep_network_errors(int fd, bool on);
+int ne_set_hop_limit(int fd, int hops);
+int ne_hop_limit(ne_context *c, int32_t handle, int hops);
+/* Takes the oldest error that a router or the far end sent about this socket's packets. Returns 1, 0 when there is none, or a negative errno. */
+int ne_network_error(ne_context *c, int32_t handle, uint8_t out[NE_NETWORK_ERROR_BYTES]);
 
 /* --- stream.c --- */
 int64_t ne_receive_stream(ne_context *c, int32_t handle, ne_batch batch, uint32_t at, uint32_t each, bool peek);

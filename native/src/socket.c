@@ -119,6 +119,7 @@ int ne_udp_open(ne_context *c, const ne_udp_options *o) {
     error = set_int(fd, SOL_SOCKET, SO_RCVBUF, o->receive_bytes);
   if (error == 0 && o->send_bytes > 0) error = set_int(fd, SOL_SOCKET, SO_SNDBUF, o->send_bytes);
   if (error == 0) error = bind_device(fd, o->device);
+  if (error == 0 && o->network_errors) error = ne_keep_network_errors(fd, true);
   if (error == 0 && o->local != NULL && bind(fd, &o->local->u.any, o->local->length) < 0) error = -errno;
   if (error == 0 && o->group != NULL) error = join_group(fd, o);
   if (error == 0 && o->remote != NULL) {
@@ -150,6 +151,8 @@ static int raw_echo_open(ne_context *c, int family, const ne_address *local, con
   if (result < 0) return fail(fd, -errno);
   result = bind_device(fd, device);
   if (result < 0) return fail(fd, result);
+  result = ne_keep_network_errors(fd, true);
+  if (result < 0) return fail(fd, result);
   if (local != NULL && bind(fd, &local->u.any, local->length) < 0) return fail(fd, -errno);
   return ne_handle_new(c, fd, six ? NE_DATAGRAM : NE_RAW4, NE_F_SOCKET | NE_F_RAW);
 }
@@ -168,6 +171,7 @@ int ne_ping_open(ne_context *c, int family, const ne_address *local, const char 
   any.ss_family = (sa_family_t)family;
   socklen_t length = family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
   int error = bind_device(fd, device);
+  if (error == 0) error = ne_keep_network_errors(fd, true);
   if (error < 0) return fail(fd, error);
   const struct sockaddr *from = local != NULL ? &local->u.any : (const struct sockaddr *)&any;
   if (bind(fd, from, local != NULL ? local->length : length) < 0) return fail(fd, -errno);
@@ -212,7 +216,8 @@ int ne_keep_alive(ne_context *c, int32_t handle, bool on) {
   return set_int(h->fd, SOL_SOCKET, SO_KEEPALIVE, on);
 }
 
-int ne_connect(ne_context *c, const ne_address *remote, const ne_address *local, bool no_delay, const char *device) {
+int ne_connect(ne_context *c, const ne_address *remote, const ne_address *local, bool no_delay, const char *device, int hops) {
+  if (hops < 0 || hops > 255) return -EINVAL;
   int fd = new_socket(remote->family, SOCK_STREAM, 0);
   if (fd < 0) return fd;
   int bound = bind_device(fd, device);
@@ -224,6 +229,11 @@ int ne_connect(ne_context *c, const ne_address *remote, const ne_address *local,
     if (bind(fd, &local->u.any, local->length) < 0) return fail(fd, -errno);
   }
   if (no_delay) set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+  if (hops > 0) {
+    bound = ne_set_hop_limit(fd, hops);
+    if (bound == 0) bound = ne_keep_network_errors(fd, true);
+    if (bound < 0) return fail(fd, bound);
+  }
   int error = connect(fd, &remote->u.any, remote->length) < 0 ? errno : 0;
   if (error == EINPROGRESS || error == EINTR) error = 0;
   /* A unix socket's connect is done or refused at once, but EAGAIN (full backlog) leaves nothing to wait for either. */

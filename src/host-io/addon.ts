@@ -28,7 +28,7 @@ export interface BoundAddon {
     remoteAddress: string | undefined,
     remotePort: number,
     family: number,
-    /** 1: reuse the address, 2: UDP_GRO, 4: multicast loop. */
+    /** 1: reuse the address, 2: UDP_GRO, 4: multicast loop, 8: keep the network's errors. */
     flags: number,
     receiveBytes: number,
     sendBytes: number,
@@ -41,6 +41,9 @@ export interface BoundAddon {
   unixDatagramOpen(local: string | undefined, remote: string | undefined): number;
   datagramConnect(handle: number, path: string): number;
   keepAlive(handle: number, on: boolean): number;
+  hopLimit(handle: number, hops: number): number;
+  /** 1: the oldest error was taken into `out`; 0: there is none. */
+  networkError(handle: number, out: Uint8Array): number;
   tcpConnect(
     address: string,
     port: number,
@@ -48,6 +51,7 @@ export interface BoundAddon {
     localPort: number,
     noDelay: boolean,
     bindInterface: string | undefined,
+    hops: number,
   ): number;
   tcpListen(address: string, port: number, backlog: number, v6Only: boolean): number;
   unixConnect(path: string): number;

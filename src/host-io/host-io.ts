@@ -45,9 +45,25 @@ export interface UdpOptions {
   multicast?: { group: string; interface?: string; loop?: boolean };
   /** Ask the kernel to coalesce received runs (UDP_GRO); received frames then carry GSO_SIZE. A host that cannot goes without: GSO_SIZE stays 0. */
   gro?: boolean;
+  /** Keep each ICMP error about this socket's datagrams for `networkError`; also those that say less than that there is nobody. A host that cannot goes without. */
+  networkErrors?: boolean;
   receiveBufferBytes?: number;
   sendBufferBytes?: number;
 }
+
+/** What `networkError` fills in. The quote is the beginning of the packet that the error is about, behind its IP header. */
+export const NETWORK_ERROR_BYTES = 64;
+/** ICMP's (or ICMPv6's) type and code, as the sender of the error wrote them. */
+export const NETWORK_ERROR_TYPE = 0;
+export const NETWORK_ERROR_CODE = 1;
+/** 4 or 6: of the sender's address; 0: unknown. */
+export const NETWORK_ERROR_FAMILY = 2;
+/** How many bytes of the quote there are. */
+export const NETWORK_ERROR_QUOTED = 3;
+/** Who sent it (16 bytes, IPv4 in the first 4), and where the packet was going. */
+export const NETWORK_ERROR_FROM = 4;
+export const NETWORK_ERROR_ABOUT = 20;
+export const NETWORK_ERROR_QUOTE = 40;
 
 export interface TcpOptions {
   /** Connect from this address. */
@@ -55,6 +71,11 @@ export interface TcpOptions {
   noDelay?: boolean;
   /** Connect by this interface alone (SO_BINDTODEVICE), by name. Native only. */
   bindInterface?: string;
+  /**
+   * How far the connection's packets may go until `setHopLimit` says otherwise; 0 or absent: as the system's setting says. An error of the network
+   * about one then fails it, and waits for `networkError`. Only where there is a `setHopLimit`.
+   */
+  hopLimit?: number;
 }
 
 export interface PingOptions {
@@ -152,6 +173,16 @@ export interface HostIo {
   shutdownWrite(handle: Handle): void;
   /** Lets the kernel probe a silent TCP connection (SO_KEEPALIVE). */
   setKeepAlive(handle: Handle, on: boolean): void;
+  /**
+   * How far packets of a UDP, ping or TCP socket may go from now on, 1 to 255; 0: as the system's setting says. Of a TCP connection 0 also ends
+   * what `hopLimit` began. Returns 0 or a negative errno. Absent where there is no such thing.
+   */
+  setHopLimit?(handle: Handle, hops: number): number;
+  /**
+   * Takes the oldest ICMP error about packets of this socket into `into` (NETWORK_ERROR_BYTES); false: there is none. As long as one waits, FAILED
+   * is told: of ping sockets, and of those that asked for it. Absent where there is no such thing.
+   */
+  networkError?(handle: Handle, into: Uint8Array): boolean;
   /** Closes with RST (SO_LINGER 0). */
   reset(handle: Handle): void;
 

@@ -248,10 +248,16 @@ export class NativeHostIo implements HostIo {
   // Streams.
 
   tcpConnect(remote: Endpoint, options: TcpOptions = {}): Handle {
-    const { local, noDelay = true, bindInterface } = options;
-    const { address, port } = remote;
-    const from = local?.address;
-    const handle = this.#addon.tcpConnect(address, port, from, local?.port ?? 0, noDelay, bindInterface);
+    const { local, noDelay = true, bindInterface, hopLimit = 0 } = options;
+    const handle = this.#addon.tcpConnect(
+      remote.address,
+      remote.port,
+      local?.address,
+      local?.port ?? 0,
+      noDelay,
+      bindInterface,
+      hopLimit,
+    );
     return handle > 0 ? handle : this.#check(handle, 'connect', `connect to ${show(remote)}`);
   }
 
@@ -333,6 +339,14 @@ export class NativeHostIo implements HostIo {
     this.#addon.keepAlive(handle, on);
   }
 
+  setHopLimit(handle: Handle, hops: number): number {
+    return this.#addon.hopLimit(handle, hops);
+  }
+
+  networkError(handle: Handle, into: Uint8Array): boolean {
+    return this.#addon.networkError(handle, into) === 1;
+  }
+
   shutdownWrite(handle: Handle): void {
     this.#addon.shutdownWrite(handle);
   }
@@ -342,7 +356,10 @@ export class NativeHostIo implements HostIo {
   udpOpen(options: UdpOptions): Handle {
     const { local, remote, multicast } = options;
     const flags =
-      (options.reuseAddress ? 1 : 0) | (options.gro ? 2 : 0) | ((multicast?.loop ?? true) ? 4 : 0);
+      (options.reuseAddress ? 1 : 0) |
+      (options.gro ? 2 : 0) |
+      ((multicast?.loop ?? true) ? 4 : 0) |
+      (options.networkErrors ? 8 : 0);
     const handle = this.#addon.udpOpen(
       local?.address,
       local?.port ?? 0,

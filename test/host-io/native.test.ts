@@ -19,7 +19,7 @@ describe('the addon', () => {
     const mine: Record<string, unknown> = { ...poolLayout, ...hostIo };
     for (const [name, value] of Object.entries(addon.layout))
       expect([name, mine[name]]).toEqual([name, value]);
-    expect(Object.keys(addon.layout).length).toBe(19);
+    expect(Object.keys(addon.layout).length).toBe(21);
   });
 
   it('is reported as missing where there is none', () => {
@@ -524,6 +524,68 @@ describe('native host I/O', () => {
       expect(() => polling.busyPoll(-1)).toThrow();
       expect(() => polling.busyPoll(2e6)).toThrow();
       polling.shutdown();
+    });
+  });
+
+  describe('what the network says', () => {
+    /** An error about a datagram to a port that nobody has. */
+    async function refused(address: string): Promise<Uint8Array> {
+      const probe = host.udpOpen({ local: { address, port: 0 } });
+      const remote = host.localEndpoint(probe);
+      host.close(probe);
+      const handle = host.udpOpen({ remote, networkErrors: true });
+      const error = new Uint8Array(hostIo.NETWORK_ERROR_BYTES);
+      expect(host.networkError(handle, error)).toBe(false);
+      const frames = lab.frames('is there anybody?');
+      expect(host.sendDatagrams(handle, frames, 0, 1)).toBe(1);
+      lab.release(frames);
+      expect((await lab.ready(handle, READABLE)) & FAILED).toBe(FAILED);
+      expect(host.networkError(handle, error)).toBe(true);
+      // Taking it clears the error of the socket as well.
+      expect(host.networkError(handle, new Uint8Array(hostIo.NETWORK_ERROR_BYTES))).toBe(false);
+      expect(host.takeError(handle)).toBe(0);
+      return error;
+    }
+    const parts = (error: Uint8Array, addressBytes: number) => ({
+      what: [...error.subarray(0, 3)],
+      from: show(hexOf(error.subarray(hostIo.NETWORK_ERROR_FROM, hostIo.NETWORK_ERROR_FROM + addressBytes))),
+      about: show(
+        hexOf(error.subarray(hostIo.NETWORK_ERROR_ABOUT, hostIo.NETWORK_ERROR_ABOUT + addressBytes)),
+      ),
+      quote: show(error.subarray(hostIo.NETWORK_ERROR_QUOTE, hostIo.NETWORK_ERROR_QUOTE + error[3]!)),
+    });
+    const hexOf = (bytes: Uint8Array): Uint8Array => text(Buffer.from(bytes).toString('hex'));
+
+    it('is kept for a UDP socket that asks, with who said it and about what', async () => {
+      expect(parts(await refused('127.0.0.1'), 4)).toEqual({
+        what: [3, 3, 4],
+        from: '7f000001',
+        about: '7f000001',
+        quote: 'is there anybody?',
+      });
+      const loopback6 = '00000000000000000000000000000001';
+      expect(parts(await refused('::1'), 16)).toEqual({
+        what: [1, 4, 6],
+        from: loopback6,
+        about: loopback6,
+        quote: 'is there anybody?',
+      });
+    });
+
+    it('hop limits are set and taken back, of open sockets alone', async () => {
+      const handle = host.udpOpen({ remote: { address: '127.0.0.1', port: 9 } });
+      for (const hops of [1, 255, 0]) expect(host.setHopLimit(handle, hops)).toBe(0);
+      for (const hops of [-1, 256]) expect(host.setHopLimit(handle, hops)).toBe(-ERRNO.EINVAL);
+      const { client } = await lab.tcpPair();
+      expect(host.setHopLimit(client, 3)).toBe(0);
+      expect(host.setHopLimit(client, 0)).toBe(0);
+      host.close(handle);
+      expect(host.setHopLimit(handle, 1)).toBe(-ERRNO.EBADF);
+      expect(host.networkError(handle, new Uint8Array(hostIo.NETWORK_ERROR_BYTES))).toBe(false);
+      const listener = host.tcpListen(LOOPBACK);
+      const far = host.tcpConnect(host.localEndpoint(listener), { hopLimit: 5 });
+      await lab.ready(far, WRITABLE);
+      expect(host.takeError(far)).toBe(0);
     });
   });
 

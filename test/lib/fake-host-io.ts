@@ -44,6 +44,11 @@ export class FakeSocket {
   /** `each`: a run of datagrams, as UDP_GRO makes them. */
   readonly datagramsIn: { data: Uint8Array; from: Endpoint; each: number }[] = [];
   gro = false;
+  /** As setHopLimit said, now and for each datagram that went out. */
+  hops = 0;
+  readonly hopsOut: number[] = [];
+  /** What the network says, as `networkError` gives it. */
+  readonly networkErrors: Uint8Array[] = [];
   readonly datagramsOut: { data: Uint8Array; to: Endpoint | null }[] = [];
   bindInterface: string | undefined;
   readonly waiting: FakeSocket[] = [];
@@ -74,6 +79,8 @@ class Fake {
   pings = true;
   /** Whether by a raw socket, which hears the replies to everybody. */
   rawPings = false;
+  /** What this host is called on the network; what goes there leaves from there. */
+  ownAddress = '';
   interestCalls = 0;
   /** As over the loopback. */
   connectsAtOnce = false;
@@ -120,6 +127,13 @@ class Fake {
     this.kick(s);
   }
 
+  /** The network says something about a packet of a socket's. */
+  networkSays(s: FakeSocket, what: Uint8Array, errno = 0): void {
+    s.networkErrors.push(what);
+    s.error = errno;
+    this.kick(s);
+  }
+
   allow(s: FakeSocket, bytes: number): void {
     s.sendRoom = bytes;
     this.kick(s);
@@ -159,7 +173,7 @@ class Fake {
       if (s.connected && s.sendRoom > 0) bits |= WRITABLE;
     } else if (s.datagramsIn.length > 0) bits |= READABLE;
     bits &= s.interest;
-    if (s.error !== 0) bits |= FAILED;
+    if (s.error !== 0 || s.networkErrors.length > 0) bits |= FAILED;
     return bits;
   }
 
@@ -227,6 +241,18 @@ class Fake {
     s.error = 0;
     return error;
   }
+  setHopLimit(handle: Handle, hops: number): number {
+    this.#of(handle).hops = hops;
+    return 0;
+  }
+  networkError(handle: Handle, into: Uint8Array): boolean {
+    const s = this.#of(handle);
+    const error = s.networkErrors.shift();
+    if (error === undefined) return false;
+    into.set(error);
+    s.error = 0;
+    return true;
+  }
   localEndpoint(handle: Handle): Endpoint {
     return this.#of(handle).local;
   }
@@ -242,6 +268,7 @@ class Fake {
     s.remote = remote;
     if (options.local !== undefined) s.local = options.local;
     s.bindInterface = options.bindInterface;
+    s.hops = options.hopLimit ?? 0;
     s.connecting = !this.connectsAtOnce;
     s.connected = this.connectsAtOnce;
     return s.handle;
@@ -343,6 +370,8 @@ class Fake {
     s.bindInterface = options.bindInterface;
     s.gro = options.gro ?? false;
     if (options.remote !== undefined) s.remote = options.remote;
+    if (options.remote?.address === this.ownAddress)
+      s.local = { address: this.ownAddress, port: this.#port++ };
     if (options.local !== undefined) s.local = { ...options.local, port: options.local.port || this.#port++ };
     return s.handle;
   }
@@ -403,6 +432,7 @@ class Fake {
     let i = from;
     if (s.kind === 'ping') s.remote = remote!;
     for (; i < to && s.sendRoom > 0; i++) {
+      s.hopsOut.push(s.hops);
       s.datagramsOut.push({ data: this.#pool.toBytes(frames[i]!), to: remote ?? null });
       s.sendRoom--;
     }

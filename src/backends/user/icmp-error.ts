@@ -13,7 +13,7 @@ import {
   localAddress,
   remoteAddress,
 } from '../../tcp/link-header.ts';
-import { putU16be, u32be } from '../../wire/bytes.ts';
+import { putU16be, putU32be, u32be } from '../../wire/bytes.ts';
 import { ETH_HEADER_BYTES } from '../../wire/ethernet.ts';
 import { ICMP_UNREACHABLE, writeIcmpError } from '../../wire/icmp.ts';
 import {
@@ -25,7 +25,7 @@ import {
   setIcmpv6Checksum,
   writeIcmpv6Error,
 } from '../../wire/icmpv6.ts';
-import { IP_PROTOCOL_ICMP, IPV4_HEADER_BYTES, writeIpv4 } from '../../wire/ipv4.ts';
+import { IP_PROTOCOL_ICMP, IP_PROTOCOL_TCP, IPV4_HEADER_BYTES, writeIpv4 } from '../../wire/ipv4.ts';
 import { IP_PROTOCOL_ICMPV6, IPV6_HEADER_BYTES, writeIpv6 } from '../../wire/ipv6.ts';
 import { allocPacket, payloadPlace, sendIp } from './packet-out.ts';
 import type { Site } from './site.ts';
@@ -125,34 +125,52 @@ export function sendFlowUnreachable(
   seq: number,
   what: Unreachable,
 ): void {
+  const from = what.byTarget ? localAddress(link) : null;
+  const transport = flowTransport(link, guestPort, farPort, seq);
+  if (isV4(link)) sendFlowError(site, link, transport, ICMP_UNREACHABLE, what.v4, from);
+  else sendFlowError(site, link, transport, ICMPV6_UNREACHABLE, what.v6, from);
+}
+
+/** The first 8 bytes of a flow's packet of the guest, behind the IP header: UDP without data, or TCP. */
+export function flowTransport(link: Uint8Array, guestPort: number, farPort: number, seq: number): Uint8Array {
+  const out = new Uint8Array(8);
+  putU16be(out, 0, guestPort);
+  putU16be(out, 2, farPort);
+  if (link[ETH_HEADER_BYTES + (isV4(link) ? 9 : 6)] === IP_PROTOCOL_TCP) putU32be(out, 4, seq);
+  else putU16be(out, 4, 8);
+  return out;
+}
+
+/**
+ * Tells the guest of an error about a packet of a flow, of which `transport` is what the packet had behind its IP header (8 bytes). `type` and `code` are
+ * of the flow's family; `from`: who says it, null: the gateway.
+ */
+export function sendFlowError(
+  site: Site,
+  link: Uint8Array,
+  transport: Uint8Array,
+  type: number,
+  code: number,
+  from: Uint8Array | null,
+): void {
   const v4 = isV4(link);
   const protocol = link[ETH_HEADER_BYTES + (v4 ? 9 : 6)];
-  const quote = new Uint8Array((v4 ? IPV4_HEADER_BYTES : IPV6_HEADER_BYTES) + 8);
+  const headerBytes = v4 ? IPV4_HEADER_BYTES : IPV6_HEADER_BYTES;
+  const quote = new Uint8Array(headerBytes + transport.length);
   const guest = remoteAddress(link);
   const far = localAddress(link);
-  const transport = quote.length - 8;
   if (v4) writeIpv4(quote, 0, quote.length, 0, 0, 63, protocol, u32be(guest, 0), u32be(far, 0));
-  else writeIpv6(quote, 0, 8, protocol, 63, guest, 0, far, 0);
-  putU16be(quote, transport, guestPort);
-  putU16be(quote, transport + 2, farPort);
-  if (protocol === 6) {
-    putU16be(quote, transport + 4, seq >>> 16);
-    putU16be(quote, transport + 6, seq & 0xffff);
-  } else putU16be(quote, transport + 4, 8);
+  else writeIpv6(quote, 0, transport.length, protocol, 63, guest, 0, far, 0);
+  quote.set(transport, headerBytes);
   const mac = link.subarray(0, 6);
   if (v4) {
-    const src = what.byTarget ? u32be(far, 0) : site.config.ipv4!.host.value;
+    const src = from === null ? site.config.ipv4!.host.value : u32be(from, 0);
     const out = linkHeaderV4(mac, site.mac, src, u32be(guest, 0), IP_PROTOCOL_ICMP);
-    send(site, out, quote, 0, quote.length, ICMP_UNREACHABLE, what.v4, 0);
+    send(site, out, quote, 0, quote.length, type, code, 0);
   } else {
-    const out = linkHeaderV6(
-      mac,
-      site.mac,
-      what.byTarget ? far : site.config.ipv6!.host.bytes,
-      guest,
-      IP_PROTOCOL_ICMPV6,
-    );
-    send(site, out, quote, 0, quote.length, ICMPV6_UNREACHABLE, what.v6, 0);
+    const src = from ?? site.config.ipv6!.host.bytes;
+    const out = linkHeaderV6(mac, site.mac, src, guest, IP_PROTOCOL_ICMPV6);
+    send(site, out, quote, 0, quote.length, type, code, 0);
   }
 }
 

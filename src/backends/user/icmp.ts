@@ -1,7 +1,8 @@
 /**
  * ICMP echo of both families. The gateway and the name server answer themselves. Elsewhere a real ping is sent where the host lets us
  * (net.ipv4.ping_group_range, or a privilege): an ICMP socket for each (guest, far end, identifier), closed after silence. On the host's side it
- * has an identifier of its own, which is changed back on the reply. Where it does not, a ping outside stays unanswered, counted.
+ * has an identifier of its own, which is changed back on the reply. Where it does not, a ping outside stays unanswered, counted. What routers say
+ * about a ping comes back too, and hop limits go out (network-errors.ts).
  *
  * Of the guest's errors, "port unreachable" about a datagram ends the flow it belongs to: the host's socket is closed, and the host itself says
  * "port unreachable" to whoever goes on sending. Other ICMP of the guest is not for us.
@@ -10,7 +11,7 @@
 import { HostIoError, UnsupportedError } from '../../core/errors.ts';
 import type { Timer } from '../../core/loop.ts';
 import { LENGTH, SLOT } from '../../core/pool.ts';
-import { ADDRESS_BYTES, type Handle, READABLE } from '../../host-io/host-io.ts';
+import { ADDRESS_BYTES, FAILED, type Handle, READABLE } from '../../host-io/host-io.ts';
 import {
   isV4,
   linkHeaderReply,
@@ -38,6 +39,7 @@ import {
 import { IP_PROTOCOL_ICMP, IP_PROTOCOL_UDP, IPV4_HEADER_BYTES } from '../../wire/ipv4.ts';
 import { IP_PROTOCOL_ICMPV6, IPV6_HEADER_BYTES } from '../../wire/ipv6.ts';
 import { HOST_UNREACHABLE, PROHIBITED, sendErrorAbout, type Unreachable } from './icmp-error.ts';
+import { hopLimitOf, hopsOnward, NetworkErrors } from './network-errors.ts';
 import { allocPacket, PACKET_ROOM, payloadPlace, sendIp } from './packet-out.ts';
 import { DENIED, NOBODY, RESTRICTED, TO_HOST, TO_LOOPBACK, TO_RESOLVER } from './policy.ts';
 import { outbound, type Site } from './site.ts';
@@ -63,11 +65,14 @@ interface PingFlow {
   /** The identifier on the host's side: the kernel's own, or for a raw socket one of ours. */
   readonly wireId: number;
   lastNs: number;
+  /** How far its requests go; 0: as the host has it. */
+  hops: number;
 }
 
 export class Icmp {
   readonly #site: Site;
   readonly #udp: UdpNat;
+  readonly #errors: NetworkErrors;
   readonly #flows = new Map<string, PingFlow>();
   readonly #timer: Timer;
   readonly #one = new Int32Array(1);
@@ -77,6 +82,7 @@ export class Icmp {
   constructor(site: Site, udp: UdpNat) {
     this.#site = site;
     this.#udp = udp;
+    this.#errors = new NetworkErrors(site);
     this.#timer = site.loop.timer(() => this.#expire());
   }
 
@@ -220,8 +226,14 @@ export class Icmp {
     pool.read(frame, at - start, pool.bytes, pool.table[copy + SLOT], length);
     pool.setLength(copy, length);
     this.#renumber(pool.table[copy + SLOT], flow.wireId);
+    const hops = hopsOnward(hopLimitOf(pool.bytes, version, ip));
+    if (hops !== flow.hops) hostIo.setHopLimit?.(flow.handle, hops);
+    flow.hops = hops;
     this.#one[0] = copy;
-    hostIo.sendDatagrams(flow.handle, this.#one, 0, 1, { address, port: 0 });
+    const sent = hostIo.sendDatagrams(flow.handle, this.#one, 0, 1, { address, port: 0 });
+    // Most often the error of an earlier one.
+    if (sent < 0 && this.#failed(flow))
+      hostIo.sendDatagrams(flow.handle, this.#one, 0, 1, { address, port: 0 });
     pool.release(copy);
     flow.lastNs = this.#site.loop.clock.nowNs();
   }
@@ -257,12 +269,32 @@ export class Icmp {
     const protocol = version === 4 ? IP_PROTOCOL_ICMP : IP_PROTOCOL_ICMPV6;
     const link = linkHeaderReply(bytes, version, ip, start + 6, mac, protocol);
     const wireId = hostIo.localEndpoint(handle).port || random() & 0xffff || 1;
-    const flow: PingFlow = { key, link, address, id, handle, wireId, lastNs: loop.clock.nowNs() };
-    hostIo.watch(handle, READABLE, () => this.#receive(flow));
+    const flow: PingFlow = { key, link, address, id, handle, wireId, lastNs: loop.clock.nowNs(), hops: 0 };
+    hostIo.watch(handle, READABLE, (ready) => {
+      if ((ready & FAILED) !== 0) {
+        hostIo.takeError(handle);
+        this.#failed(flow);
+      }
+      if ((ready & READABLE) !== 0) this.#receive(flow);
+    });
     this.#flows.set(key, flow);
     stats.pingFlows++;
     if (!this.#timer.armed) this.#timer.armIn(IDLE_NS);
     return flow;
+  }
+
+  /** Tells the guest what the network says about its requests; true: it said something. A raw socket hears of everybody's. */
+  #failed(flow: PingFlow): boolean {
+    const request = isV4(flow.link) ? ICMP_ECHO_REQUEST : ICMPV6_ECHO_REQUEST;
+    const far = localAddress(flow.link);
+    const told = this.#errors.tell(flow.handle, flow.link, (quote, about) => {
+      if (quote.length < ICMP_HEADER_BYTES || quote[0] !== request) return null;
+      if (u16be(quote, 4) !== flow.wireId || !equalBytes(about, 0, far, 0, far.length)) return null;
+      const transport = quote.slice(0, ICMP_HEADER_BYTES);
+      putU16be(transport, 4, flow.id);
+      return transport;
+    });
+    return told > 0;
   }
 
   #receive(flow: PingFlow): void {

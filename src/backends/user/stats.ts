@@ -31,6 +31,8 @@ export class UserStats {
   dhcpDropNoLease = 0;
   icmpEchoes = 0;
   icmpErrorsSent = 0;
+  /** Errors of routers and far ends that the host's sockets kept, told to the guest. */
+  networkErrors = 0;
   icmpDropMalformed = 0;
   icmpDropUnsupported = 0;
   pingFlows = 0;

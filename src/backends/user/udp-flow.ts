@@ -30,6 +30,10 @@ export class UdpFlow {
   touched = false;
   fromGuestBytes = 0;
   toGuestBytes = 0;
+  /** Leaves this machine: hop limits go with it. */
+  routed = false;
+  /** How far its datagrams go; 0: as the host has it. */
+  hops = 0;
 
   constructor(link: Uint8Array, ports: number, hash: number, resolver: string) {
     this.link = link;

@@ -32,6 +32,7 @@ import { sumFrame } from '../../wire/frame-sum.ts';
 import { IP_PROTOCOL_UDP } from '../../wire/ipv4.ts';
 import { UDP_HEADER_BYTES, type UdpHeader } from '../../wire/udp.ts';
 import {
+  flowTransport,
   HOST_UNREACHABLE,
   PORT_UNREACHABLE,
   PROHIBITED,
@@ -40,6 +41,7 @@ import {
   type Unreachable,
   unreachableFor,
 } from './icmp-error.ts';
+import { hopLimitOf, hopsOnward, NetworkErrors } from './network-errors.ts';
 import { PACKET_ROOM, sendUdp, sendUdpRun } from './packet-out.ts';
 import { DENIED, NOBODY, NOWHERE, RESTRICTED, TO_HOST, TO_RESOLVER } from './policy.ts';
 import { QUERY_MAX_BYTES, WaitingQueries } from './resolvers.ts';
@@ -86,10 +88,12 @@ export class UdpNat {
   readonly #answerTimer: Timer;
   readonly #one = new Int32Array(1);
   readonly #pieces = new Int32Array(RUN_MAX);
+  readonly #errors: NetworkErrors;
   #count = 0;
 
   constructor(site: Site) {
     this.#site = site;
+    this.#errors = new NetworkErrors(site);
     this.#seed = site.random() | 0;
     this.#seed2 = site.random() | 0;
     this.#timer = site.loop.timer(() => this.#expire());
@@ -116,6 +120,10 @@ export class UdpNat {
       pool.release(frame);
       return;
     }
+    if (flow.routed) {
+      const hops = hopsOnward(hopLimitOf(pool.bytes, version, ip));
+      if (hops !== flow.hops) this.#goSoFar(flow, hops);
+    }
     const length = udp.payloadEnd - udp.payload;
     const runBytes = runSegmentBytes(pool, frame);
     const cut = cutFrame(pool, frame, udp.payload - start, length);
@@ -131,6 +139,13 @@ export class UdpNat {
     }
     if (flow.dns) this.#noteQuery(flow, cut);
     this.#push(flow, cut);
+  }
+
+  /** The flow's datagrams go another number of hops from now on; those before leave first. */
+  #goSoFar(flow: UdpFlow, hops: number): void {
+    if (flow.pending.length > 0) this.#send(flow, this.#site.loop.clock.nowNs());
+    if (flow.handle !== 0) this.#site.hostIo.setHopLimit?.(flow.handle, hops);
+    flow.hops = hops;
   }
 
   #push(flow: UdpFlow, frame: number): void {
@@ -246,6 +261,7 @@ export class UdpNat {
     const resolver = verdict === TO_RESOLVER ? address : '';
     const flow = new UdpFlow(link, ports, this.#hash(version, ip, ports), resolver);
     const from = verdict === TO_HOST ? outbound(site, version) : {};
+    flow.routed = verdict === TO_HOST;
     flow.gro = !flow.dns && takesRuns(site);
     if (this.#count >= FLOWS_MAX) this.#evict();
     const errno = this.#connect(flow, { remote: { address, port: udp.dstPort }, ...from });
@@ -264,7 +280,7 @@ export class UdpNat {
     const { hostIo } = this.#site;
     for (let tries = 0; ; tries++) {
       try {
-        flow.handle = hostIo.udpOpen(flow.gro ? { ...options, gro: true } : options);
+        flow.handle = hostIo.udpOpen({ ...options, gro: flow.gro, networkErrors: true });
         hostIo.watch(flow.handle, READABLE, (ready) => this.#ready(flow, ready));
         return 0;
       } catch (error) {
@@ -467,8 +483,8 @@ export class UdpNat {
     const { hostIo } = this.#site;
     if (flow.handle === 0) return;
     if ((ready & FAILED) !== 0) {
-      const errno = hostIo.takeError(flow.handle);
-      if (errno !== 0) this.#failed(flow, errno);
+      // Also without an error of the socket: one that a call has told leaves its cause behind.
+      this.#failed(flow, hostIo.takeError(flow.handle));
     }
     if ((ready & READABLE) !== 0 && flow.handle !== 0) this.#receive(flow);
   }
@@ -550,10 +566,13 @@ export class UdpNat {
 
   /** The far end, or the way there, said no. True: the flow's socket is another now, or gone, and took care of what waits. */
   #failed(flow: UdpFlow, errno: number): boolean {
-    if (flow.dns && this.#askNext(flow)) return true;
-    const what = unreachableFor(errno);
-    if (what !== null)
-      sendFlowUnreachable(this.#site, flow.link, flow.ports & 0xffff, flow.ports >>> 16, 0, what);
+    if (flow.dns && errno !== 0 && this.#askNext(flow)) return true;
+    const { link, ports } = flow;
+    const told = this.#errors.tell(flow.handle, link, () =>
+      flowTransport(link, ports & 0xffff, ports >>> 16, 0),
+    );
+    const what = told > 0 ? null : unreachableFor(errno);
+    if (what !== null) sendFlowUnreachable(this.#site, link, ports & 0xffff, ports >>> 16, 0, what);
     return flow.handle === 0;
   }
 
