@@ -99,6 +99,7 @@ export class InputV4 {
     switch (ip.protocol) {
       case IP_PROTOCOL_TCP:
         if (ip.src === 0) break;
+        this.#parts.tcp.hopLimit = ip.ttl;
         this.#parts.tcp.stack.input(frame, 4, ip.offset, ip.payload, length);
         return;
       case IP_PROTOCOL_UDP:

@@ -98,6 +98,7 @@ export class InputV6 {
     const length = ip.payloadEnd - ip.payload;
     switch (ip.protocol) {
       case IP_PROTOCOL_TCP:
+        this.#parts.tcp.hopLimit = ip.hopLimit;
         this.#parts.tcp.stack.input(frame, 6, ip.offset, ip.payload, length);
         return;
       case IP_PROTOCOL_UDP:

@@ -45,6 +45,8 @@ export class TcpFlow implements TcpUser {
   guestEnded = false;
   /** What it is, for listings. */
   readonly label: string;
+  /** The host's connection was begun with a hop limit of its own, which ends when it stands. */
+  hopLimited = false;
   readonly #site: Site;
   readonly #owner: FlowOwner;
   readonly #frames: Int32Array;
@@ -75,6 +77,7 @@ export class TcpFlow implements TcpUser {
 
   /** Watches the host's socket: for the end of connecting, or for nothing until the guest's side stands. */
   start(): void {
+    if (this.connected) this.#endHopLimit();
     this.#interest = this.connected ? 0 : WRITABLE;
     this.#site.hostIo.watch(this.handle, this.#interest, (ready) => this.#ready(ready));
   }
@@ -118,8 +121,14 @@ export class TcpFlow implements TcpUser {
       return;
     } else if ((ready & WRITABLE) === 0) return;
     this.connected = true;
+    this.#endHopLimit();
     this.#watch(0);
     this.connection?.accept();
+  }
+
+  #endHopLimit(): void {
+    if (this.hopLimited) this.#site.hostIo.setHopLimit?.(this.handle, 0);
+    this.hopLimited = false;
   }
 
   #watch(interest: number): void {

@@ -3,7 +3,7 @@
  *
  *     SYN ─▶ policy ─▶ host connect ─▶ connected: SYN-ACK
  *                                   ├▶ refused: RST
- *                                   ├▶ unreachable, forbidden: ICMP
+ *                                   ├▶ unreachable, forbidden, its hop limit too low: ICMP
  *                                   └▶ no answer: nothing, as the real network
  *
  * So a connect scan from the guest sees the true state of every port. A forward is the same the other way round: accepted on the host,
@@ -21,12 +21,14 @@ import { formatIpv4, formatIpv6, u32be } from '../../wire/bytes.ts';
 import { DNS_PORT } from '../../wire/dns.ts';
 import { DnsTcp } from './dns-tcp.ts';
 import {
+  flowTransport,
   HOST_UNREACHABLE,
   PROHIBITED,
   sendFlowUnreachable,
   type Unreachable,
   unreachableFor,
 } from './icmp-error.ts';
+import { hopsOnward, NetworkErrors } from './network-errors.ts';
 import type { OwnNames } from './own-names.ts';
 import { DENIED, NOBODY, NOWHERE, RESTRICTED, TO_HOST, TO_RESOLVER } from './policy.ts';
 import { outbound, type Site } from './site.ts';
@@ -53,6 +55,8 @@ export type InnerServers = (address: Uint8Array, port: number) => Handle | null;
 
 export class TcpNat implements FlowOwner {
   readonly stack: TcpStack;
+  /** Of the packet that is given to the engine. */
+  hopLimit = 0;
   readonly #site: Site;
   readonly #flows = new Set<TcpFlow>();
   readonly #frames = new Int32Array(64);
@@ -60,10 +64,12 @@ export class TcpNat implements FlowOwner {
   readonly #dns: DnsTcp;
   readonly #retries = new Set<TcpFlow>();
   readonly #timer: Timer;
+  readonly #errors: NetworkErrors;
 
   constructor(site: Site, inner: InnerServers, names: OwnNames) {
     this.#site = site;
     this.#inner = inner;
+    this.#errors = new NetworkErrors(site);
     this.#dns = new DnsTcp(site, names);
     this.#timer = site.loop.timer(() => this.#retryAll());
     this.stack = new TcpStack({
@@ -130,17 +136,20 @@ export class TcpNat implements FlowOwner {
       return;
     }
     let handle: Handle;
+    let hopLimited: boolean;
     try {
+      const hopLimit = verdict === TO_HOST ? hopsOnward(this.hopLimit) : 0;
       const from = verdict === TO_HOST ? outbound(site, version) : {};
       const remote = { address: site.policy.address, port: c.localPort };
-      handle = site.hostIo.tcpConnect(remote, { noDelay: true, ...from });
+      handle = site.hostIo.tcpConnect(remote, { noDelay: true, hopLimit, ...from });
+      hopLimited = hopLimit > 0;
     } catch (error) {
       if (!(error instanceof HostIoError)) throw error;
       // Out of descriptors: a reset; the connections there are go on.
       stats.tcpDropNoDescriptor++;
       return;
     }
-    this.#begin(c, handle, site.hostIo.isConnected(handle), 'nat');
+    this.#begin(c, handle, site.hostIo.isConnected(handle), 'nat', hopLimited);
   }
 
   #innerServer(c: Connection): Handle | null | undefined {
@@ -152,8 +161,9 @@ export class TcpNat implements FlowOwner {
     }
   }
 
-  #begin(c: Connection, handle: Handle, connected: boolean, label: string): void {
+  #begin(c: Connection, handle: Handle, connected: boolean, label: string, hopLimited = false): void {
     const flow = new TcpFlow(this.#site, this, handle, connected, label, this.#frames);
+    flow.hopLimited = hopLimited;
     flow.connection = c;
     c.user = flow;
     this.#flows.add(flow);
@@ -173,15 +183,26 @@ export class TcpNat implements FlowOwner {
 
   connectFailed(flow: TcpFlow, errno: number): void {
     const c = flow.connection;
+    const told = c !== null && flow.hopLimited && this.#tellErrors(flow.handle, c);
     flow.drop();
     if (c === null) return;
     this.#site.stats.tcpFlowsRefused++;
     c.user = null;
     const what = unreachableFor(errno);
+    if (told) {
+      c.refuse(true);
+      return;
+    }
     if (errno === ERRNO.ECONNREFUSED || errno === ERRNO.ECONNRESET) c.refuse();
     else if (what !== null) this.#refuse(c, what);
     else if (errno === ERRNO.ETIMEDOUT) c.refuse(true);
     else c.refuse();
+  }
+
+  /** What routers say about the SYN, to the guest. False: nothing. */
+  #tellErrors(handle: Handle, c: Connection): boolean {
+    const syn = flowTransport(c.link, c.remotePort, c.localPort, c.receiver.next - 1);
+    return this.#errors.tell(handle, c.link, () => syn) > 0;
   }
 
   ended(flow: TcpFlow): void {

@@ -203,6 +203,32 @@ describe('what the network says', () => {
     expect(socket.datagramsOut.length).toBe(2);
   });
 
+  it('about a connection that is begun: the SYN goes as far as the guest says, and its error comes back', () => {
+    world();
+    const user = w.user();
+    const client = w.guest.connect(user, FAR, 80, 3);
+    w.run();
+    const socket = w.host.latest;
+    expect(socket.hops).toBe(2);
+    w.host.networkSays(socket, says(11, 0, ROUTER, FAR), ERRNO.EHOSTUNREACH);
+    w.run();
+    const errors = w.guest.take().filter((frame) => frame[23] === 1);
+    expect(errors.map(told4)).toEqual([[11, 0, ROUTER, '10.0.2.15', FAR, client.localPort, 80]]);
+    expect(socket.closed).toBe(true);
+    // One that stands goes on as the host has it.
+    w.guest.connect(w.user(), FAR, 81, 3);
+    w.run();
+    const other = w.host.latest;
+    expect(other.hops).toBe(2);
+    w.host.finishConnect(other);
+    w.run();
+    expect(other.hops).toBe(0);
+    w.host.connectsAtOnce = true;
+    w.guest.connect(w.user(), FAR, 82, 3);
+    w.run();
+    expect([w.host.latest.hops, w.host.latest.connected]).toEqual([0, true]);
+  });
+
   it('property: whatever it says, at most one error each reaches the guest, and nothing throws', () => {
     fc.assert(
       fc.property(

@@ -232,10 +232,12 @@ export class Guest implements Client {
     return this.received.splice(0);
   }
 
-  connect(user: TcpUser, address: string, port: number): Connection {
-    const link = address.includes(':')
+  connect(user: TcpUser, address: string, port: number, hopLimit = 64): Connection {
+    const six = address.includes(':');
+    const link = six
       ? linkHeaderV6(GATEWAY_MAC, this.tcp.mac, this.#ip6!, ip6(address))
       : linkHeaderV4(GATEWAY_MAC, this.tcp.mac, ip4(this.ip), ip4(address));
+    link[six ? 21 : 22] = hopLimit;
     return this.tcp.connect(user, link, 0, port)!;
   }
 
