@@ -4,7 +4,7 @@ NODE ?= node
 BIN := node_modules/.bin
 ARGS ?= --netdev user,id=n0 --device e1000,netdev=n0
 
-.PHONY: help run build native test test-unit test-peers peers bench lint format docs dist clean
+.PHONY: help run build native test test-unit test-peers fuzz peers bench lint format docs dist clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,24 @@ test-unit: build node_modules/raw-socket/build/Release/raw.node ## Tests that ne
 
 test-peers: build peers ## Tests against QEMU, Linux drivers, tshark, Chromium and the like
 	$(NODE) --import tsx test/run.ts peers
+
+# Runs of each native target, how many times the runs of each TypeScript target, and rounds of the suites that are random by themselves.
+FUZZ_RUNS ?= 1000000
+FUZZ_TIMES ?= 20
+FUZZ_ROUNDS ?= 3
+RANDOM_SUITES := $(wildcard test/nic/*/random.property.test.ts test/*/garbage.test.ts test/host-io/fuzz.test.ts test/host-io/random.test.ts) \
+  test/wire/random.test.ts test/guest/probe/fuzz.test.ts test/backends/frame-reader.test.ts
+
+fuzz: native ## Look for bad input for longer: libFuzzer (clang, installed by root), then the TypeScript targets
+	$(NODE) --import tsx test/fuzz/prepare.ts
+	$(MAKE) --no-print-directory -C native fuzzers
+	@for target in core address; do \
+	  mkdir -p native/build/fuzz/found-$$target; \
+	  native/build/fuzz/$$target -runs=$(FUZZ_RUNS) -max_len=600 -print_final_stats=1 -rss_limit_mb=1024 -artifact_prefix=native/build/fuzz/ \
+	    native/build/fuzz/found-$$target fixtures/fuzz/native-$$target || exit 1; \
+	done
+	NETEMU_FUZZ=$(FUZZ_TIMES) $(BIN)/vitest run --testTimeout=3600000 test/fuzz
+	@for round in $$(seq $(FUZZ_ROUNDS)); do $(BIN)/vitest run $(RANDOM_SUITES) || exit 1; done
 
 peers: node_modules/.installed ## Install the real programs that tests use (root; cached outside the checkout)
 	$(NODE) --import tsx test/peers/lib/prepare.ts

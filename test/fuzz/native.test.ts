@@ -1,0 +1,39 @@
+/**
+ * The addon's core under AddressSanitizer and UndefinedBehaviorSanitizer: the fuzz targets of native/fuzz over their corpus and inputs made
+ * from it, the same on every machine. libFuzzer looks for more in `make fuzz`.
+ */
+import { execFileSync, spawnSync } from 'node:child_process';
+import { readdirSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { beforeAll, expect, it } from 'vitest';
+import { FUZZ_TIMES } from './lib.ts';
+
+const ROOT = new URL('../..', import.meta.url).pathname;
+const SEED = FUZZ_TIMES === 1 ? 1 : Date.now();
+
+beforeAll(() => {
+  execFileSync('make', ['--no-print-directory', '-C', join(ROOT, 'native'), 'replay'], { stdio: 'pipe' });
+});
+
+it.each([
+  ['core', 20_000],
+  ['address', 50_000],
+])('hardening: %s does no wrong access, and a good frame passes after each input', (target, runs) => {
+  const folder = join(ROOT, `fixtures/fuzz/native-${target}`);
+  const files = readdirSync(folder).map((file) => join(folder, file));
+  const program = join(ROOT, `native/build/fuzz/${target}-replay`);
+  const crash = join(tmpdir(), `netemu-fuzz-${target}-${process.pid}`);
+  const { status, stdout, stderr } = spawnSync(
+    program,
+    [`${runs * FUZZ_TIMES}`, `${SEED}`, crash, ...files],
+    {
+      encoding: 'utf8',
+      // A sanitizer that looks for leaks cannot do so where the program may not be traced.
+      env: { ...process.env, ASAN_OPTIONS: 'detect_leaks=0' },
+    },
+  );
+  expect(stderr).toBe('');
+  expect(stdout).toBe(`${files.length} files, ${runs * FUZZ_TIMES} runs\n`);
+  expect(status).toBe(0);
+});
