@@ -66,6 +66,8 @@ export interface QemuNic {
   /** More properties of QEMU's device. */
   properties?: string;
   mac?: string;
+  /** What QEMU's parts of it are called; one of several needs a name of its own. */
+  id?: string;
 }
 
 export class Seat {
@@ -110,15 +112,15 @@ export class Seat {
 
 /** QEMU's arguments for a NIC whose back-end is at `path`; `listen`: it listens there. */
 export function vhostUserArgs(options: QemuNic & { path: string; listen: boolean }): string[] {
-  const { path, listen, qemu, queues = 1, properties = '', mac = '52:54:00:aa:bb:cc' } = options;
+  const { path, listen, qemu, queues = 1, properties = '', mac = '52:54:00:aa:bb:cc', id = 'vm' } = options;
   const reconnect = qemu === '7.2' ? ',reconnect=1' : ',reconnect-ms=200';
   return [
     '-chardev',
-    `socket,id=vm,path=${path}${listen ? reconnect : ',server=on,wait=off'}`,
+    `socket,id=${id},path=${path}${listen ? reconnect : ',server=on,wait=off'}`,
     '-netdev',
-    `vhost-user,id=n0,chardev=vm,queues=${queues}`,
+    `vhost-user,id=${id}-net,chardev=${id},queues=${queues}`,
     '-device',
     // Without KVM, QEMU 7.2 ends by a null pointer of its own when a vhost device with MSI-X starts: it gets the INTx line.
-    `virtio-net-pci,netdev=n0,mac=${mac}${qemu === '7.2' ? ',vectors=0' : ''}${properties}`,
+    `virtio-net-pci,netdev=${id}-net,mac=${mac}${qemu === '7.2' ? ',vectors=0' : ''}${properties}`,
   ];
 }
