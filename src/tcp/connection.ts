@@ -31,7 +31,7 @@ import {
   SYN_SENT,
   TIME_WAIT,
 } from './states.ts';
-import { DELAYED_ACK, KEEP_ALIVE, LIFE, RETRANSMIT, Timers } from './timers.ts';
+import { DELAYED_ACK, KEEP_ALIVE, LIFE, PROBE, RETRANSMIT, Timers } from './timers.ts';
 
 /** Why a connection ended: both sides closed, the peer reset it, its SYN was answered by a reset, nothing was heard, we aborted it. */
 export type CloseReason = 'closed' | 'reset' | 'refused' | 'timeout' | 'aborted';
@@ -511,6 +511,7 @@ export class Connection {
       // Most likely a retransmission: our acknowledgement was lost.
       if ((segment.flags & TCP_ACK_FLAG) !== 0 && ((segment.seq + segment.length - r.next) | 0) <= 0) {
         this.lastHeardUs = this.stack.nowUs;
+        if (segment.payloadBytes > 0) r.noteTwice(segment.seq, (segment.seq + segment.payloadBytes) | 0);
       }
       r.ackNow = true;
       this.wantWork();
@@ -680,7 +681,7 @@ export class Connection {
     o.clear();
     if (this.timestampsUsed) this.#stamp();
     // Blocks only where there is no payload: a full segment has no room for them.
-    if (payloadBytes === 0 && this.sackUsed && r.outOfOrder > 0) r.writeBlocks(o);
+    if (payloadBytes === 0 && this.sackUsed && r.blocksWait) r.writeBlocks(o);
     const window = r.offer(this.sender.segmentBytes, false);
     // Data that answers what just came: acknowledgements may wait for more of it.
     if (payloadBytes > 0 && r.unacknowledged > 0) this.#quickAcks = 0;
@@ -742,6 +743,7 @@ export class Connection {
   #due(kind: number): void {
     this.stack.tick();
     if (kind === RETRANSMIT) this.#retransmit();
+    else if (kind === PROBE) this.sender.probeDue();
     else if (kind === DELAYED_ACK) {
       this.#quickAcks = 1;
       if (this.receiver.unacknowledged > 0) this.receiver.ackNow = true;

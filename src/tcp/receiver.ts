@@ -18,7 +18,8 @@ import { cutFrame, FrameList } from './frames.ts';
 import type { Segment } from './segment.ts';
 import type { TcpStack } from './stack.ts';
 
-const OUT_OF_ORDER_MAX = 256;
+/** As many full segments of an Ethernet as the largest window holds. */
+const OUT_OF_ORDER_MAX = 768;
 /** Words of an out-of-order entry: frame, sequence number, length. */
 const ENTRY = 3;
 const NO_FRAMES = new FrameList(1);
@@ -49,6 +50,9 @@ export class Receiver {
   /** The sequence number of a FIN that came out of order. */
   #finAt = 0;
   #finEarly = false;
+  /** What came twice, to be told once (D-SACK, RFC 2883); empty: nothing. */
+  #twiceFrom = 0;
+  #twiceTo = 0;
 
   constructor(stack: TcpStack) {
     this.#stack = stack;
@@ -63,6 +67,17 @@ export class Receiver {
 
   get outOfOrder(): number {
     return this.#queued;
+  }
+
+  /** Something for SACK blocks to tell. */
+  get blocksWait(): boolean {
+    return this.#queued > 0 || this.#twiceFrom !== this.#twiceTo;
+  }
+
+  /** [from, to) came again: the sender learns from it that a retransmission was needless. */
+  noteTwice(from: number, to: number): void {
+    this.#twiceFrom = from;
+    this.#twiceTo = to;
   }
 
   /** Bytes the peer may still send. */
@@ -97,6 +112,7 @@ export class Receiver {
     if (length < 0 || (length === 0 && !fin)) {
       this.ackNow = true;
       if (length <= 0) this.#stack.stats.rxDuplicateSegments++;
+      if (segment.payloadBytes > 0) this.noteTwice(segment.seq, (segment.seq + segment.payloadBytes) | 0);
       return false;
     }
     if (seq !== this.next) return this.#takeEarly(segment, seq, front, length, fin);
@@ -187,6 +203,7 @@ export class Receiver {
     const part = (to - from) | 0;
     if (part <= 0) {
       stats.rxDuplicateSegments++;
+      this.noteTwice(seq, (seq + length) | 0);
       return false;
     }
     if (this.#queued - (j - i) >= OUT_OF_ORDER_MAX || !this.#stack.mayHold(true)) {
@@ -356,12 +373,20 @@ export class Receiver {
     return step >= Math.min(2 * segmentBytes, this.windowMax >> 1) && this.window < this.windowMax >> 1;
   }
 
-  /** Fills in the SACK blocks of what is queued out of order, the latest first. */
+  /** Fills in the SACK blocks: what came twice, then what is queued out of order, the latest first. */
   writeBlocks(options: TcpOptions): void {
     const q = this.#queue;
+    let first = 0;
     options.sackCount = 0;
+    if (this.#twiceFrom !== this.#twiceTo) {
+      options.sackLeft[0] = this.#twiceFrom;
+      options.sackRight[0] = this.#twiceTo;
+      options.sackCount = 1;
+      first = 1;
+      this.#twiceTo = this.#twiceFrom;
+    }
     if (q === null || this.#queued === 0) return;
-    let count = 1;
+    let count = first + 1;
     let i = 0;
     let found = false;
     while (i < this.#queued && count <= TCP_SACK_BLOCKS_MAX) {
@@ -374,7 +399,7 @@ export class Receiver {
       }
       const latest = !found && ((this.#latest - left) | 0) >= 0 && ((right - this.#latest) | 0) > 0;
       if (latest) found = true;
-      const at = latest ? 0 : count;
+      const at = latest ? first : count;
       if (at >= TCP_SACK_BLOCKS_MAX) continue;
       options.sackLeft[at] = left;
       options.sackRight[at] = right;
@@ -383,7 +408,7 @@ export class Receiver {
     if (found) options.sackCount = Math.min(count, TCP_SACK_BLOCKS_MAX);
     else {
       // The latest block lies past what was looked at: shift the others down.
-      for (let k = 1; k < count; k++) {
+      for (let k = first + 1; k < count; k++) {
         options.sackLeft[k - 1] = options.sackLeft[k]!;
         options.sackRight[k - 1] = options.sackRight[k]!;
       }

@@ -4,12 +4,12 @@
  * RANGES_MAX ranges are remembered: what does not fit counts as not yet received, which costs at most a retransmission.
  */
 
-const RANGES_MAX = 64;
+const RANGES_MAX = 256;
 /** RFC 6675's DupThresh. */
 const DUPLICATES = 3;
 
 export class Scoreboard {
-  /** Pairs: left edge, right edge (exclusive). Made at the first block, since most connections never lose anything. */
+  /** Pairs: left edge, right edge (exclusive). Made at the first block, since most connections never lose anything; doubled when full. */
   #edges: Int32Array | null = null;
   #count = 0;
   /** Bytes in all ranges. */
@@ -29,12 +29,24 @@ export class Scoreboard {
     this.bytes = 0;
   }
 
+  /** The first range that ends behind `seq`. */
+  #behind(seq: number): number {
+    const e = this.#edges;
+    let low = 0;
+    let high = this.#count;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (((e![2 * middle + 1]! - seq) | 0) <= 0) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+
   /** Adds [left, right), which the caller has checked to lie within what was sent. Returns true when it told something new. */
   add(left: number, right: number): boolean {
-    const e = (this.#edges ??= new Int32Array(2 * RANGES_MAX));
+    let e = (this.#edges ??= new Int32Array(32));
     let n = this.#count;
-    let i = 0;
-    while (i < n && ((e[2 * i + 1]! - left) | 0) < 0) i++;
+    const i = this.#behind((left - 1) | 0);
     if (i < n && ((e[2 * i]! - left) | 0) <= 0 && ((e[2 * i + 1]! - right) | 0) >= 0) return false;
     // Ranges i..j-1 touch the new one: they become one.
     let j = i;
@@ -46,6 +58,11 @@ export class Scoreboard {
     }
     if (j === i) {
       if (n === RANGES_MAX) return false;
+      if (2 * n === e.length) {
+        this.#edges = new Int32Array(2 * e.length);
+        this.#edges.set(e);
+        e = this.#edges;
+      }
       e.copyWithin(2 * i + 2, 2 * i, 2 * n);
       n++;
     } else if (j > i + 1) {
@@ -63,11 +80,8 @@ export class Scoreboard {
   acknowledged(una: number): void {
     const e = this.#edges;
     if (e === null || this.#count === 0) return;
-    let drop = 0;
-    while (drop < this.#count && ((e[2 * drop + 1]! - una) | 0) <= 0) {
-      this.bytes -= (e[2 * drop + 1]! - e[2 * drop]!) | 0;
-      drop++;
-    }
+    const drop = this.#behind(una);
+    for (let i = 0; i < drop; i++) this.bytes -= (e[2 * i + 1]! - e[2 * i]!) | 0;
     if (drop > 0) {
       e.copyWithin(0, 2 * drop, 2 * this.#count);
       this.#count -= drop;
@@ -80,22 +94,24 @@ export class Scoreboard {
 
   /** The first byte at or after `from` that no range holds. */
   holeFrom(from: number): number {
-    const e = this.#edges;
-    for (let i = 0; i < this.#count; i++) {
-      if (((from - e![2 * i]!) | 0) < 0) break;
-      if (((from - e![2 * i + 1]!) | 0) < 0) return e![2 * i + 1]!;
-    }
-    return from;
+    const i = this.#behind(from);
+    return i < this.#count && ((this.#edges![2 * i]! - from) | 0) <= 0 ? this.#edges![2 * i + 1]! : from;
   }
 
   /** Where the hole that `from` lies in ends: the next range's left edge, or `limit`. */
   holeEnd(from: number, limit: number): number {
-    const e = this.#edges;
-    for (let i = 0; i < this.#count; i++) {
-      const left = e![2 * i]!;
-      if (((left - from) | 0) > 0) return ((left - limit) | 0) < 0 ? left : limit;
-    }
-    return limit;
+    let i = this.#behind(from);
+    if (i < this.#count && ((this.#edges![2 * i]! - from) | 0) <= 0) i++;
+    if (i === this.#count) return limit;
+    const left = this.#edges![2 * i]!;
+    return ((left - limit) | 0) < 0 ? left : limit;
+  }
+
+  /** Whether all of [from, to) is in one range. */
+  holds(from: number, to: number): boolean {
+    const i = this.#behind(from);
+    if (i === this.#count) return false;
+    return ((this.#edges![2 * i]! - from) | 0) <= 0 && ((this.#edges![2 * i + 1]! - to) | 0) >= 0;
   }
 
   /** RFC 6675 IsLost: three ranges, or more than two segments' worth of bytes, were received above `seq`. */
@@ -116,11 +132,11 @@ export class Scoreboard {
   bytesWithin(from: number, to: number): number {
     const e = this.#edges;
     let sum = 0;
-    for (let i = 0; i < this.#count; i++) {
+    for (let i = this.#behind(from); i < this.#count; i++) {
       const left = ((e![2 * i]! - from) | 0) > 0 ? e![2 * i]! : from;
+      if (((left - to) | 0) >= 0) break;
       const right = ((e![2 * i + 1]! - to) | 0) < 0 ? e![2 * i + 1]! : to;
-      const length = (right - left) | 0;
-      if (length > 0) sum += length;
+      sum += (right - left) | 0;
     }
     return sum;
   }

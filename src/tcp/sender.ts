@@ -10,8 +10,8 @@
  * (Rewriting in place when nobody else holds the frame saves the copy only for whole-frame retransmissions; selective ones, the usual kind
  * after a loss inside a 64 KiB frame, need it anyway, and losses are rare on a virtual link. One rule for both is simpler to trust.)
  *
- * Loss: RFC 6675 with SACK; NewReno (RFC 6582) without. A retransmission is lost too when what was first sent after it arrives and it is still
- * missing (RFC 8985's thought, told by sequence numbers: holes go first, so new data marks the end of a round). After a timeout (RFC 6298) everything not selectively acknowledged is
+ * Loss: RFC 6675 with SACK, and by time what too few segments follow (RFC 8985: loss-times.ts), the tail of a flight probed; how much goes out
+ * meanwhile is RFC 6937's matter (prr.ts). NewReno (RFC 6582) without SACK. A retransmission may be lost too: resent.ts. After a timeout (RFC 6298) everything not selectively acknowledged is
  * sent again in slow start. A closed window is probed (RFC 9293 section 3.8.6.1) with an empty segment before the window, which
  * every TCP answers with its window.
  */
@@ -20,11 +20,15 @@ import { type FramePool, OFFSET } from '../core/pool.ts';
 import { TCP_ACK_FLAG, TCP_FIN, TCP_PSH } from '../wire/tcp.ts';
 import { Congestion } from './congestion.ts';
 import type { Connection } from './connection.ts';
+import { LossTimes } from './loss-times.ts';
+import { Prr } from './prr.ts';
+import { Resent } from './resent.ts';
 import { RoundTrip } from './rtt.ts';
 import { Scoreboard } from './scoreboard.ts';
 import type { Segment } from './segment.ts';
+import { SlowStartExit } from './slow-start-exit.ts';
 import { HEADER_ROOM } from './stack.ts';
-import { RETRANSMIT } from './timers.ts';
+import { PROBE, RETRANSMIT } from './timers.ts';
 
 /** Words of a queue entry: frame, sequence number, length, payload's place in region 0, when sent (int32 us), times sent. */
 const ENTRY = 6;
@@ -62,6 +66,15 @@ export class Sender {
   readonly roundTrip: RoundTrip;
   readonly congestion: Congestion;
   readonly #board = new Scoreboard();
+  readonly #times = new LossTimes();
+  readonly #slowStartExit = new SlowStartExit();
+  /** Made at the first loss. */
+  #prr: Prr | null = null;
+  #again: Resent | null = null;
+  /** Sent again in this recovery. */
+  #resentBytes = 0;
+  /** The segment at hand told that something arrived twice (D-SACK, RFC 2883). */
+  #arrivedTwice = false;
   readonly #c: Connection;
   readonly #pool: FramePool;
 
@@ -73,8 +86,8 @@ export class Sender {
   /** SND.NXT when recovery began; retransmitted up to here. */
   #recoveryEnd = 0;
   #resent = 0;
-  /** SND.NXT at the latest retransmission: what lies above was sent after every one of them. */
-  #resentBefore = 0;
+  /** A recovery ended before #recoveryEnd was acknowledged: what is found lost below is part of the same loss. */
+  #sameWindow = false;
   #duplicates = 0;
   #limited = false;
   #lastSentUs = 0;
@@ -111,7 +124,9 @@ export class Sender {
 
   /** Bytes that the congestion window leaves, by RFC 6675's estimate of what is in the network. */
   #congestionRoom(): number {
-    return Math.floor(this.congestion.windowBytes) - this.#pipe();
+    const proportional = this.#recovery === RECOVERY_FAST && this.#prr !== null && this.#c.sackUsed;
+    const window = proportional ? this.#prr!.windowBytes : Math.floor(this.congestion.windowBytes);
+    return window - this.#pipe();
   }
 
   #pipe(): number {
@@ -124,20 +139,24 @@ export class Sender {
       return Math.max(0, again) + Math.max(0, fresh);
     }
     if (this.#board.empty) return Math.max(0, flight - this.#duplicates * this.segmentBytes);
-    let pipe = 0;
+    const board = this.#board;
+    const highest = board.highest;
+    // What was sent again, and has not arrived in the meantime.
+    let pipe = Math.max(0, (this.next - highest) | 0);
     let at = this.una;
-    const highest = this.#board.highest;
-    while (((highest - at) | 0) > 0) {
-      const hole = this.#board.holeFrom(at);
-      if (((highest - hole) | 0) <= 0) break;
-      const end = this.#board.holeEnd(hole, highest);
-      const size = (end - hole) | 0;
-      const resent = Math.min(Math.max(0, (this.#resent - hole) | 0), size);
-      pipe += resent;
-      if (!this.#board.isLost(hole, this.segmentBytes)) pipe += size - resent;
-      at = end;
+    if (((this.#resent - at) | 0) > 0) {
+      at = ((this.#resent - highest) | 0) < 0 ? this.#resent : highest;
+      pipe += ((at - this.una) | 0) - board.bytesWithin(this.una, at);
     }
-    return pipe + Math.max(0, (this.next - highest) | 0);
+    if (!this.#times.reorders) return pipe;
+    // What is not lost yet is under way. Later holes were sent later: behind the first of them all are.
+    while (((highest - at) | 0) > 0) {
+      const hole = board.holeFrom(at);
+      if (((highest - hole) | 0) <= 0) break;
+      if (!this.#holeLost(hole)) return pipe + ((highest - hole) | 0) - board.bytesWithin(hole, highest);
+      at = board.holeEnd(hole, highest);
+    }
+    return pipe;
   }
 
   /** Bytes the user may queue now so that they are sent at once. Zero makes the user `starved`: it will be told. */
@@ -248,7 +267,9 @@ export class Sender {
       this.finSent = true;
       this.end = this.next;
     }
+    if (this.#recovery === RECOVERY_FAST) this.#prr?.sent(bytes);
     c.emit(frame, q[at + PLACE]!, bytes, seq, flags);
+    this.#scheduleProbe();
     if (c.timers.retransmitUs === Number.POSITIVE_INFINITY || this.#stuckSinceUs < 0) this.#armRetransmit();
   }
 
@@ -265,6 +286,7 @@ export class Sender {
     this.end = this.next;
     c.emit(frame, c.stack.payloadPlace(frame), 0, seq, TCP_FIN | TCP_ACK_FLAG);
     this.#armRetransmit();
+    this.#scheduleProbe();
   }
 
   /** Cuts the first unsent entry after `part` bytes; the rest moves to a slot of its own. */
@@ -296,60 +318,117 @@ export class Sender {
     const ack = segment.ack;
     const newly = (ack - this.una) | 0;
     if (newly < 0) return;
+    const c = this.#c;
+    const quiet = this.#recovery === RECOVERY_FAST && this.congestion.quiet;
+    const heldBytes = this.#board.bytes;
     const told = this.#readBlocks(segment);
     this.#probes = 0;
     if (newly > 0) this.#advance(ack, newly);
-    if (told && this.#recovery === RECOVERY_FAST && this.#lostAgain()) {
-      this.#resent = this.una;
-      // RFC 5681 section 4.3: the loss of a retransmission is a second sign of congestion.
-      this.congestion.lost(this.#pipe());
-      this.#c.stack.stats.txLostRetransmissions++;
-      this.#resendFirst();
-    }
+    if (this.#times.probing) this.#probeAnswered(segment, newly);
+    if (this.#arrivedTwice) this.#times.spurious(this.una, this.next);
+    if (this.#recovery === RECOVERY_FAST && (told || newly > 0)) this.#checkResent();
     const window = segment.window << this.scale;
-    const flight = this.flightBytes;
-    if (newly === 0 && flight > 0 && segment.length === 0 && (told || window === this.window)) {
-      // With SACK a duplicate is one that tells something new (RFC 6675 section 2).
-      if (told || !this.#c.sackUsed) this.#duplicate();
+    const duplicate =
+      newly === 0 && this.flightBytes > 0 && segment.length === 0 && window === this.window && !c.sackUsed;
+    // With SACK a duplicate is one that tells something new (RFC 6675 section 2).
+    if (told || duplicate) this.#duplicate();
+    if (this.#recovery === RECOVERY_FAST) {
+      const delivered = newly + this.#board.bytes - heldBytes;
+      if (quiet) this.#grow(delivered);
+      if (c.sackUsed)
+        this.#prr?.delivered(delivered, this.#pipe(), this.congestion.windowBytes, this.segmentBytes);
     }
     if (
       ((this.windowSeq - segment.seq) | 0) < 0 ||
       (this.windowSeq === segment.seq && ((this.windowAck - ack) | 0) <= 0)
     ) {
-      if (window > this.window || this.window === 0) this.#c.wantWork();
+      if (window > this.window || this.window === 0) c.wantWork();
       this.window = window;
       if (window > this.windowMax) this.windowMax = window;
       this.windowSeq = segment.seq;
       this.windowAck = ack;
     }
     if (this.flightBytes === 0) {
-      this.#stuckSinceUs = this.unsentBytes > 0 || this.starved ? this.#c.stack.nowUs : -1;
-      if (this.window > 0) this.#c.timers.set(RETRANSMIT, Number.POSITIVE_INFINITY);
+      this.#stuckSinceUs = this.unsentBytes > 0 || this.starved ? c.stack.nowUs : -1;
+      if (this.window > 0) c.timers.set(RETRANSMIT, Number.POSITIVE_INFINITY);
     }
-    if (this.#recovery !== RECOVERY_NONE) this.#c.wantWork();
+    if (this.#recovery !== RECOVERY_NONE) c.wantWork();
   }
 
+  #grow(bytes: number): void {
+    const { congestion } = this;
+    if (this.#limited || congestion.windowBytes < congestion.thresholdBytes) {
+      congestion.acknowledged(bytes, this.#c.stack.nowUs, this.roundTrip.smoothedUs);
+    }
+    this.#limited = false;
+  }
+
+  /** Notes what the segment's SACK blocks tell; false: nothing new. */
   #readBlocks(segment: Segment): boolean {
     const options = segment.options;
+    this.#arrivedTwice = false;
     if (options.sackCount === 0 || !this.#c.sackUsed) return false;
+    const board = this.#board;
+    const times = this.#times;
+    const top = board.empty ? this.una : board.highest;
     let told = false;
     for (let i = 0; i < options.sackCount; i++) {
       const left = options.sackLeft[i]! | 0;
       const right = options.sackRight[i]! | 0;
       // Only blocks within what is in flight and above this acknowledgement (others are D-SACK, RFC 2883, or nonsense).
-      if (((left - segment.ack) | 0) < 0 || ((left - this.una) | 0) < 0) continue;
+      if (((left - segment.ack) | 0) < 0 || ((left - this.una) | 0) < 0) {
+        if (i === 0 && ((right - segment.ack) | 0) <= 0) this.#arrivedTwice = true;
+        continue;
+      }
       if (((right - left) | 0) <= 0 || ((right - this.next) | 0) > 0) continue;
-      if (this.#board.add(left, right)) told = true;
+      // Sent before what arrived earlier, and only once: the link reorders.
+      const fresh = board.holeFrom(left);
+      if (((fresh - right) | 0) < 0 && ((fresh - top) | 0) < 0 && this.#sentOnce(fresh)) {
+        if (this.#sentOnce((board.holeEnd(fresh, right) - 1) | 0)) times.reorders = true;
+      }
+      if (board.add(left, right)) told = true;
+    }
+    if (told && board.highest !== top) {
+      const at = this.#entryOf((board.highest - 1) | 0);
+      if (at >= 0 && this.#q[at + TIMES] === 1) {
+        times.roundTripUs = ((this.#c.stack.nowUs | 0) - this.#q[at + SENT_US]!) | 0;
+        this.roundTrip.sample(times.roundTripUs);
+      }
     }
     return told;
+  }
+
+  /** Where the entry of a sequence number in flight lies in the queue; -1: it is the FIN's. */
+  #entryOf(seq: number): number {
+    const q = this.#q;
+    let low = this.#head;
+    let high = this.#unsent;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (((q[ENTRY * middle + SEQ]! + q[ENTRY * middle + BYTES]! - seq) | 0) <= 0) low = middle + 1;
+      else high = middle;
+    }
+    return low < this.#unsent ? ENTRY * low : -1;
+  }
+
+  #sentOnce(seq: number): boolean {
+    const at = this.#entryOf(seq);
+    return at >= 0 && this.#q[at + TIMES] === 1;
   }
 
   #advance(ack: number, newly: number): void {
     const c = this.#c;
     const q = this.#q;
     const nowUs = c.stack.nowUs;
+    // What came late was no loss: the hole at the front is filled and nobody filled it.
+    if (this.#recovery === RECOVERY_NONE && !this.#board.empty && this.#sentOnce(this.una)) {
+      this.#times.reorders = true;
+    }
+    // What the peer named before arrived before: it tells nothing of the round trip.
+    const named = !this.#board.empty && this.#board.holds((ack - 1) | 0, ack);
     this.una = ack;
     this.#board.acknowledged(ack);
+    this.#again?.acknowledged(ack);
     let sampleUs = -1;
     while (this.#head < this.#unsent) {
       const at = ENTRY * this.#head;
@@ -363,18 +442,29 @@ export class Sender {
       this.#unsent = 0;
       this.#tail = 0;
     }
-    if (sampleUs >= 0) this.roundTrip.sample(sampleUs);
-    else this.roundTrip.progress();
+    if (sampleUs >= 0 && !named) {
+      this.roundTrip.sample(sampleUs);
+      this.#times.roundTripUs = sampleUs;
+      if (
+        this.congestion.windowBytes < this.congestion.thresholdBytes &&
+        this.#slowStartExit.sample(sampleUs, ack, this.next)
+      ) {
+        this.congestion.leaveSlowStart();
+      }
+    } else this.roundTrip.progress();
     this.#stuckSinceUs = this.flightBytes > 0 ? nowUs : -1;
     if (this.#recovery === RECOVERY_NONE) {
-      if (this.#limited || this.congestion.windowBytes < this.congestion.thresholdBytes) {
-        this.congestion.acknowledged(newly, nowUs, this.roundTrip.smoothedUs);
-      }
-      this.#limited = false;
+      this.#grow(newly);
       this.#duplicates = 0;
+      if (this.#sameWindow && ((ack - this.#recoveryEnd) | 0) >= 0) this.#sameWindow = false;
     } else if (((ack - this.#recoveryEnd) | 0) >= 0) {
-      this.#recovery = RECOVERY_NONE;
-      this.#duplicates = 0;
+      this.#recovered();
+      // Holes above, sent again already: the next recovery begins, and nothing is sent a third time.
+      if (!this.#board.empty && ((this.#resent - ack) | 0) > 0) this.#recover(this.#resent);
+    } else if (this.#recovery === RECOVERY_FAST && this.#board.empty && c.sackUsed) {
+      // Nothing is known to be missing; what may be is the tail probe's matter.
+      this.#recovered();
+      this.#sameWindow = true;
     } else {
       if (((this.#resent - ack) | 0) < 0) this.#resent = ack;
       if (this.#recovery === RECOVERY_TIMEOUT) {
@@ -387,32 +477,168 @@ export class Sender {
       }
     }
     if (this.flightBytes > 0) this.#armRetransmit();
+    this.#scheduleProbe();
     c.wantWork();
   }
 
-  /** Whether holes remain whose retransmission was overtaken by new data, by as much as makes any other segment count as lost. */
-  #lostAgain(): boolean {
-    if (this.#board.empty || ((this.#resentBefore - this.una) | 0) <= 0) return false;
-    if (((this.#resent - this.una) | 0) <= 0) return false;
-    const beyond = this.#board.bytesWithin(this.#resentBefore, this.next);
-    return beyond > (DUPLICATES - 1) * this.segmentBytes;
+  /** The front's retransmission may be lost in its turn. */
+  #checkResent(): void {
+    if (this.#board.empty || this.#again === null) return;
+    const beyond = (DUPLICATES - 1) * this.segmentBytes;
+    const { minUs, smoothedUs } = this.roundTrip;
+    const times = this.#times;
+    const ageUs = times.reorders ? times.roundTripUs + times.reorderUs(minUs, smoothedUs) : 0;
+    const sentBeforeUs = this.#c.stack.nowUs - ageUs;
+    const bytes = this.#again.overtaken(this.una, this.next, this.#board, beyond, sentBeforeUs);
+    if (bytes === 0 || this.#c.stack.outputRoom() <= 0) return;
+    this.#c.stack.stats.txLostRetransmissions++;
+    if (!this.congestion.quiet) {
+      // RFC 5681 section 4.3: the loss of a retransmission is a second sign of congestion.
+      const pipe = this.#pipe();
+      this.congestion.lostAgain(pipe);
+      this.#prr?.start(pipe);
+    }
+    const resent = this.#resent;
+    this.#resend(this.una, this.#board.holeEnd(this.una, (this.una + bytes) | 0));
+    if (((resent - this.#resent) | 0) > 0) this.#resent = resent;
   }
 
+  /** The peer told of something beyond the front (without SACK: most likely did). */
   #duplicate(): void {
     this.#duplicates++;
-    if (this.#recovery !== RECOVERY_NONE) return;
-    const lost = this.#board.empty
-      ? this.#duplicates >= DUPLICATES
-      : this.#duplicates >= DUPLICATES || this.#board.isLost(this.una, this.segmentBytes);
-    if (!lost) return;
-    this.#recovery = RECOVERY_FAST;
-    this.#recoveryEnd = this.next;
-    this.#resent = this.una;
-    this.#c.stack.stats.txFastRecoveries++;
-    this.congestion.lost(this.flightBytes);
+    if (this.#recovery === RECOVERY_NONE) this.#considerLoss();
+  }
+
+  /** Is the front lost, or when will it be? */
+  #considerLoss(): void {
+    const { timers } = this.#c;
+    if (this.#board.empty) {
+      if (this.#c.sackUsed || this.#duplicates < DUPLICATES) return;
+    } else if (!this.#holeLost(this.una)) {
+      timers.set(PROBE, this.#dueUs(this.una));
+      return;
+    }
+    timers.set(PROBE, Number.POSITIVE_INFINITY);
+    this.#again?.clear();
+    this.#recover(this.una);
     this.#c.wantWork();
     // RFC 6675 section 5 step 4.3: the first retransmission does not wait for the pipe to drain.
     this.#resendFirst();
+  }
+
+  /** A recovery begins, in which everything before `resent` was sent again already. */
+  #recover(resent: number): void {
+    const flight = this.flightBytes;
+    if (!this.#sameWindow) {
+      this.#recoveryEnd = this.next;
+      this.congestion.lost(flight, this.roundTrip.minUs, this.roundTrip.smoothedUs);
+    }
+    this.#recovery = RECOVERY_FAST;
+    this.#resent = resent;
+    this.#resentBytes = 0;
+    this.#c.stack.stats.txFastRecoveries++;
+    this.#prr ??= new Prr();
+    this.#prr.start(flight);
+  }
+
+  #recovered(): void {
+    if (this.#recovery === RECOVERY_FAST) {
+      this.congestion.recovered(this.#resentBytes);
+      this.#times.recoveryEnded();
+    }
+    this.#recovery = RECOVERY_NONE;
+    this.#sameWindow = false;
+    this.#duplicates = 0;
+  }
+
+  /** Whether what the peer did not name at `seq`, below what it named, counts as lost. */
+  #holeLost(seq: number): boolean {
+    if (!this.#times.reorders) {
+      if (this.#recovery === RECOVERY_FAST || this.#duplicates >= DUPLICATES) return true;
+      if (this.#board.isLost(seq, this.segmentBytes)) return true;
+    }
+    return this.#dueUs(seq) <= this.#c.stack.nowUs;
+  }
+
+  /** When it counts as lost by time alone. */
+  #dueUs(seq: number): number {
+    const { nowUs } = this.#c.stack;
+    const { minUs, smoothedUs } = this.roundTrip;
+    const at = this.#entryOf(seq);
+    const sentUs = at < 0 ? this.#lastSentUs : nowUs - (((nowUs | 0) - this.#q[at + SENT_US]!) | 0);
+    return sentUs + this.#times.roundTripUs + this.#times.reorderUs(minUs, smoothedUs);
+  }
+
+  // The tail.
+
+  /** Something was sent or acknowledged: the tail's probe is put off. */
+  #scheduleProbe(): void {
+    const { timers, stack, sackUsed } = this.#c;
+    if (!sackUsed || this.#recovery !== RECOVERY_NONE || this.#times.probing || !this.#board.empty) return;
+    const flight = this.flightBytes;
+    const { smoothedUs } = this.roundTrip;
+    if (flight === 0 || smoothedUs === 0) {
+      timers.probeUs = Number.POSITIVE_INFINITY;
+      return;
+    }
+    timers.probeUs = stack.nowUs + this.#times.probeDelayUs(smoothedUs, flight, this.segmentBytes);
+    if (timers.probeUs >= timers.retransmitUs) timers.probeUs = Number.POSITIVE_INFINITY;
+    else timers.probeMoved();
+  }
+
+  /** The time set for a hole or for the tail has come. */
+  probeDue(): void {
+    const c = this.#c;
+    if (this.#recovery !== RECOVERY_NONE) c.wantWork();
+    else if (!this.#board.empty) this.#considerLoss();
+    else if (this.flightBytes > 0 && !this.#times.probing && c.stack.outputRoom() > 0) this.#probeTail();
+  }
+
+  /** RFC 8985 section 7.3: the next new segment if the peer has room for it, whatever the congestion window says; else the last one again. */
+  #probeTail(): void {
+    const times = this.#times;
+    const q = this.#q;
+    const segment = this.segmentBytes;
+    if (this.#unsent < this.#tail) {
+      const inWindow = (this.una + this.window - this.next) | 0;
+      const bytes = q[ENTRY * this.#unsent + BYTES]!;
+      if (inWindow < Math.min(bytes, segment)) return;
+      if (bytes > segment && !this.#split(segment)) return;
+      times.probing = true;
+      times.probeRepeats = false;
+      this.#sendFirst(ENTRY * this.#unsent);
+    } else {
+      const end = (this.next - (this.finSent ? 1 : 0)) | 0;
+      let from = this.una;
+      if (this.#unsent > this.#head) {
+        // Within the last frame: its end, at most a segment.
+        const at = ENTRY * (this.#unsent - 1);
+        from = (q[at + SEQ]! + Math.max(0, q[at + BYTES]! - segment)) | 0;
+        if (((from - this.una) | 0) < 0) from = this.una;
+      }
+      if (this.#resend(from, end) === 0) return;
+      times.probing = true;
+      times.probeRepeats = true;
+    }
+    times.probeEnd = this.next;
+    this.#c.stack.stats.txTailProbes++;
+    this.#armRetransmit();
+  }
+
+  /** RFC 8985 section 7.4: what an acknowledgement says of the probe. One that repaired a loss tells of that loss only by this. */
+  #probeAnswered(segment: Segment, newly: number): void {
+    const times = this.#times;
+    const beyond = (segment.ack - times.probeEnd) | 0;
+    if (beyond < 0) return;
+    if (!times.probeRepeats || this.#arrivedTwice) {
+      times.probing = false;
+      this.#arrivedTwice = false;
+    } else if (beyond > 0) {
+      times.probing = false;
+      if (this.#recovery !== RECOVERY_NONE) return;
+      this.congestion.lost(newly, this.roundTrip.minUs, this.roundTrip.smoothedUs);
+      this.congestion.recovered(this.segmentBytes);
+    } else if (newly === 0 && segment.length === 0 && segment.options.sackCount === 0) times.probing = false;
   }
 
   /** The oldest segment again, whatever the window says. Without room or slot the pipe's drain, or the timer, comes to it. */
@@ -440,7 +666,10 @@ export class Sender {
         if (((limit - this.#recoveryEnd) | 0) > 0) limit = this.#recoveryEnd;
       } else limit = board.highest;
       if (((from - limit) | 0) >= 0) return;
-      if (this.#recovery === RECOVERY_FAST && !board.empty && !board.isLost(from, this.segmentBytes)) return;
+      if (this.#recovery === RECOVERY_FAST && !board.empty && !this.#holeLost(from)) {
+        c.timers.set(PROBE, this.#dueUs(from));
+        return;
+      }
       const room = this.#congestionRoom();
       if (room < this.segmentBytes && this.#pipe() > 0) return;
       if (c.stack.outputRoom() <= 0) {
@@ -463,15 +692,18 @@ export class Sender {
     const c = this.#c;
     const pool = this.#pool;
     const q = this.#q;
-    let i = this.#head;
-    while (i < this.#unsent && ((q[ENTRY * i + SEQ]! + q[ENTRY * i + BYTES]! - from) | 0) <= 0) i++;
+    const at = this.#entryOf(from);
     let bytes = 0;
     let frame: number;
-    if (i < this.#unsent) {
-      const at = ENTRY * i;
+    if (at >= 0) {
       const skip = (from - q[at + SEQ]!) | 0;
       bytes = Math.min((to - from) | 0, q[at + BYTES]! - skip);
       frame = pool.alloc(HEADER_ROOM + bytes);
+      if (frame === 0 && bytes > this.segmentBytes) {
+        // Large slots may all be held by what waits for just this hole.
+        bytes = this.segmentBytes;
+        frame = pool.alloc(HEADER_ROOM + bytes);
+      }
       if (frame === 0) return 0;
       const place = c.stack.payloadPlace(frame);
       pool.bytes.copyWithin(place, q[at + PLACE]! + skip, q[at + PLACE]! + skip + bytes);
@@ -485,8 +717,13 @@ export class Sender {
     c.stack.stats.txRetransmittedSegments++;
     const sent = bytes + (fin ? 1 : 0);
     this.#resent = (from + sent) | 0;
-    this.#resentBefore = this.next;
+    if (c.sackUsed) {
+      this.#again ??= new Resent();
+      this.#again.add(from, (from + sent) | 0, this.next, c.stack.nowUs);
+    }
     this.#lastSentUs = c.stack.nowUs;
+    this.#resentBytes += bytes;
+    if (this.#recovery === RECOVERY_FAST) this.#prr?.sent(bytes);
     c.emit(frame, c.stack.payloadPlace(frame), bytes, from, TCP_ACK_FLAG | TCP_PSH | (fin ? TCP_FIN : 0));
     return sent;
   }
@@ -507,12 +744,15 @@ export class Sender {
     c.stack.stats.txTimeouts++;
     this.congestion.timedOut(this.flightBytes, this.roundTrip.backoffs > 0);
     this.roundTrip.backOff();
+    c.timers.set(PROBE, Number.POSITIVE_INFINITY);
+    this.#times.probing = false;
     this.#recovery = RECOVERY_TIMEOUT;
     this.#recoveryEnd = this.next;
     this.#resent = this.una;
     this.#duplicates = 0;
     // RFC 2018 section 8: after a timeout the peer may have forgotten what it had.
     this.#board.clear();
+    this.#again?.clear();
     this.#resendFirst();
     this.#armRetransmit();
     return true;

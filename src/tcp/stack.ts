@@ -84,6 +84,8 @@ export class TcpStats {
   /** Retransmissions found lost in their turn before the timer did. */
   txLostRetransmissions = 0;
   txTimeouts = 0;
+  /** Tails of a flight that nothing answered, probed (RFC 8985). */
+  txTailProbes = 0;
   txWindowProbes = 0;
   txKeepAlives = 0;
   connectionsOpened = 0;

@@ -78,6 +78,42 @@ describe('transfer', () => {
     }
   });
 
+  it.each([
+    // Without PRR, probes and the distinction of losses: 12 s, 3 s, 1.6 s.
+    { rateBps: 100e6, delayNs: 10e6, mostNs: 1.8e9 },
+    { rateBps: 20e6, delayNs: 20e6, mostNs: 1.4e9 },
+    { rateBps: 50e6, delayNs: 5e6, mostNs: 1.3e9 },
+  ])('1 % loss leaves a long link nearly full: %o', ({ mostNs, ...link }) => {
+    let timeouts = 0;
+    for (const seed of [5, 6, 7]) {
+      const pair = exchange({ ...link, loss: 0.01, seed }, link.rateBps / 8, 0, 4, 60e9);
+      expect(pair.lost).toBeGreaterThan(0);
+      expect(pair.doneNs).toBeLessThan(mostNs);
+      timeouts += pair.a.stats.txTimeouts;
+    }
+    // The end of the connection may need one.
+    expect(timeouts).toBeLessThanOrEqual(2);
+  });
+
+  it('short transfers over 3 % loss seldom wait for a timeout', () => {
+    let timeouts = 0;
+    let probes = 0;
+    for (let seed = 1; seed <= 100; seed++) {
+      const pair = exchange({ rateBps: 100e6, delayNs: 10e6, loss: 0.03, seed }, 30_000, 0, 4, 60e9);
+      timeouts += pair.a.stats.txTimeouts;
+      probes += pair.a.stats.txTailProbes;
+    }
+    expect(probes).toBeGreaterThan(4);
+    // 22 without probes. What is left: SYNs, and retransmissions lost in their turn with nothing behind them.
+    expect(timeouts).toBeLessThan(12);
+  });
+
+  it('a link that reorders costs hardly anything', () => {
+    const pair = exchange({ rateBps: 20e6, delayNs: 5e6, jitterNs: 3e6, seed: 5 }, 2_500_000, 0, 4, 60e9);
+    expect(pair.doneNs).toBeLessThan(1.25e9);
+    expect(pair.a.stats.txRetransmittedSegments).toBeLessThan(40);
+  });
+
   it('property: whatever the link does, the bytes arrive and everything is given back', () => {
     fc.assert(
       fc.property(
