@@ -107,11 +107,12 @@ export class OpenVSwitch {
     return join(this.folder, name);
   }
 
+  /** Nothing of it is kept, and asked to end it may wait for a port's peer: it is killed. */
   async stop(): Promise<void> {
     for (const child of this.#children.splice(0).reverse()) {
       if (child.exitCode !== null || child.signalCode !== null) continue;
       const gone = new Promise((resolve) => child.once('close', resolve));
-      child.kill('SIGTERM');
+      child.kill('SIGKILL');
       await gone;
     }
   }
