@@ -220,6 +220,18 @@ export function userClients(at: () => Place, from: () => UserServices, amounts: 
       expect(output).toContain('new_domain_search=net.test. other.test.\n');
       expect(status).toBe(0);
     });
+
+    it('and by DHCPv6 what has no lease: a name server, domains to search', async () => {
+      const { folder, ifname } = at();
+      await put(`${folder}/dhclient6`, `#!/bin/sh\nenv | grep -E '^(reason|new_)' >>${folder}/told6\n`);
+      const files = `-sf ${folder}/dhclient6 -lf ${folder}/leases6 -pf ${folder}/pid6`;
+      const { output, status } = await run(
+        `touch ${folder}/leases6; dhclient -6 -S -1 ${files} ${ifname} && dhclient -6 -x ${files} ${ifname}; status=$?; cat ${folder}/told6; exit $status`,
+      );
+      expect(output).toContain('new_dhcp6_name_servers=fec0::3\n');
+      expect(output).toContain('new_dhcp6_domain_search=net.test. other.test.\n');
+      expect(status).toBe(0);
+    });
   });
 
   describe('errors and states, as the host has them', () => {
