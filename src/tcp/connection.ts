@@ -731,6 +731,20 @@ export class Connection {
     );
   }
 
+  /**
+   * A packet of ours with sequence number `seq` was too long for the path, which takes `mtuBytes`: from now on segments are no longer than that.
+   * False: nothing of the kind is in flight (RFC 5927 section 4), or they are not longer.
+   */
+  narrow(seq: number, mtuBytes: number): boolean {
+    const { sender } = this;
+    if (this.state < ESTABLISHED || this.state === TIME_WAIT) return false;
+    if (((seq - sender.una) | 0) < 0 || ((seq - sender.next) | 0) >= 0) return false;
+    const segment = mtuBytes - (isV4(this.link) ? 40 : 60) - (this.timestampsUsed ? 12 : 0);
+    if (segment <= 0 || segment >= sender.segmentBytes) return false;
+    sender.narrow(segment);
+    return true;
+  }
+
   // Time.
 
   /** An empty segment just below the window: the peer answers with its acknowledgement and window. */

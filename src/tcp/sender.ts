@@ -109,6 +109,24 @@ export class Sender {
     this.congestion.start(segmentBytes);
   }
 
+  /**
+   * The path takes segments of `segmentBytes` only. What is in flight and not named by the peer goes out again, cut anew, at the pace of the window:
+   * it was too long, and its loss is no sign of congestion (RFC 1191 section 6.4).
+   */
+  narrow(segmentBytes: number): void {
+    this.segmentBytes = segmentBytes;
+    this.congestion.setSegment(segmentBytes);
+    this.#c.timers.set(PROBE, Number.POSITIVE_INFINITY);
+    this.#times.probing = false;
+    this.#again?.clear();
+    this.#recovery = RECOVERY_TIMEOUT;
+    this.#recoveryEnd = this.next;
+    this.#resent = this.una;
+    this.#duplicates = 0;
+    this.#armRetransmit();
+    this.#c.wantWork();
+  }
+
   get flightBytes(): number {
     return (this.next - this.una) | 0;
   }

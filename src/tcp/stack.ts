@@ -16,7 +16,7 @@ import type { Random } from '../core/clock.ts';
 import type { Loop } from '../core/loop.ts';
 import { type FramePool, LENDER, OFFSET } from '../core/pool.ts';
 import { ACCEPT_CSUM } from '../core/port.ts';
-import { putU16be } from '../wire/bytes.ts';
+import { equalBytes, putU16be, u16be, u32be } from '../wire/bytes.ts';
 import { ChecksumRegion } from '../wire/checksum.ts';
 import { SipHash } from '../wire/siphash.ts';
 import { TCP_ACK_FLAG, TCP_RST, TCP_SYN, TcpOptions } from '../wire/tcp.ts';
@@ -33,6 +33,7 @@ import {
   remoteAddress,
 } from './link-header.ts';
 import { writeSegment } from './output.ts';
+import { pathMtu } from './path-mtu.ts';
 import { Segment } from './segment.ts';
 import { DEFAULT_TCP_SETTINGS, type TcpSettings } from './settings.ts';
 import { TIME_WAIT } from './states.ts';
@@ -87,6 +88,9 @@ export class TcpStats {
   /** Tails of a flight that nothing answered, probed (RFC 8985). */
   txTailProbes = 0;
   txWindowProbes = 0;
+  /** Connections whose segments became shorter because a router behind the peer said so; and when it said so in vain. */
+  pathMtuLowered = 0;
+  pathMtuIgnored = 0;
   txKeepAlives = 0;
   connectionsOpened = 0;
   connectionsAccepted = 0;
@@ -312,6 +316,30 @@ export class TcpStack {
     return v4
       ? mixFlow(link, 26, 30, 4, ports, this.#seed, this.#seed2)
       : mixFlow(link, 22, 38, 16, ports, this.#seed, this.#seed2);
+  }
+
+  /**
+   * A router could not pass on a segment of ours: its headers, as quoted, lie at `ip` and `tcp` of `bytes`, 8 bytes of the latter at least.
+   * `told` is the next hop's MTU, 0: not known. True: a connection's segments are shorter now.
+   */
+  packetTooBig(bytes: Uint8Array, version: number, ip: number, tcp: number, told: number): boolean {
+    const v4 = version === 4;
+    const size = v4 ? 4 : 16;
+    const local = ip + (v4 ? 12 : 8);
+    const ports = (u16be(bytes, tcp) << 16) | u16be(bytes, tcp + 2);
+    const hash = mixFlow(bytes, local, local + size, size, ports, this.#seed, this.#seed2);
+    for (let c = this.#flows.get(hash) ?? null; c !== null; c = c.nextInBucket) {
+      if (c.ports !== ports || isV4(c.link) !== v4) continue;
+      if (!equalBytes(localAddress(c.link), 0, bytes, local, size)) continue;
+      if (!equalBytes(remoteAddress(c.link), 0, bytes, local + size, size)) continue;
+      const packetBytes = v4 ? u16be(bytes, ip + 2) : u16be(bytes, ip + 4) + 40;
+      this.tick();
+      if (!c.narrow(u32be(bytes, tcp + 4) | 0, pathMtu(version, told, packetBytes))) break;
+      this.stats.pathMtuLowered++;
+      return true;
+    }
+    this.stats.pathMtuIgnored++;
+    return false;
   }
 
   /** Takes a connection out of the table. */

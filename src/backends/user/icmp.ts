@@ -4,8 +4,7 @@
  * has an identifier of its own, which is changed back on the reply. Where it does not, a ping outside stays unanswered, counted. What routers say
  * about a ping comes back too, and hop limits go out (network-errors.ts).
  *
- * Of the guest's errors, "port unreachable" about a datagram ends the flow it belongs to: the host's socket is closed, and the host itself says
- * "port unreachable" to whoever goes on sending. Other ICMP of the guest is not for us.
+ * The guest's own errors: guest-errors.ts.
  */
 
 import { HostIoError, UnsupportedError } from '../../core/errors.ts';
@@ -20,41 +19,24 @@ import {
   localAddress,
   remoteAddress,
 } from '../../tcp/link-header.ts';
-import { equalBytes, putU16be, toHex, u16be, u32be } from '../../wire/bytes.ts';
+import { equalBytes, putU16be, toHex, u16be } from '../../wire/bytes.ts';
 import { finishChecksum, foldSum, pseudoSumAt } from '../../wire/checksum.ts';
 import { sumFrame } from '../../wire/frame-sum.ts';
-import {
-  ICMP_ECHO_REPLY,
-  ICMP_ECHO_REQUEST,
-  ICMP_HEADER_BYTES,
-  ICMP_PORT_UNREACHABLE,
-  ICMP_UNREACHABLE,
-} from '../../wire/icmp.ts';
-import {
-  ICMPV6_ECHO_REPLY,
-  ICMPV6_ECHO_REQUEST,
-  ICMPV6_PORT_UNREACHABLE,
-  ICMPV6_UNREACHABLE,
-} from '../../wire/icmpv6.ts';
-import { IP_PROTOCOL_ICMP, IP_PROTOCOL_UDP, IPV4_HEADER_BYTES } from '../../wire/ipv4.ts';
-import { IP_PROTOCOL_ICMPV6, IPV6_HEADER_BYTES } from '../../wire/ipv6.ts';
+import { ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST, ICMP_HEADER_BYTES } from '../../wire/icmp.ts';
+import { ICMPV6_ECHO_REPLY, ICMPV6_ECHO_REQUEST } from '../../wire/icmpv6.ts';
+import { IP_PROTOCOL_ICMP } from '../../wire/ipv4.ts';
+import { IP_PROTOCOL_ICMPV6 } from '../../wire/ipv6.ts';
+import type { GuestErrors } from './guest-errors.ts';
 import { HOST_UNREACHABLE, PROHIBITED, sendErrorAbout, type Unreachable } from './icmp-error.ts';
 import { hopLimitOf, hopsOnward, NetworkErrors } from './network-errors.ts';
 import { allocPacket, PACKET_ROOM, payloadPlace, sendIp } from './packet-out.ts';
 import { DENIED, NOBODY, RESTRICTED, TO_HOST, TO_LOOPBACK, TO_RESOLVER } from './policy.ts';
 import { outbound, type Site } from './site.ts';
 import { addressText, type FlowInfo } from './tcp-nat.ts';
-import type { UdpNat } from './udp-nat.ts';
 
 const FLOWS_MAX = 256;
 const IDLE_NS = 30e9;
 const BATCH = 8;
-
-function isPortUnreachable(version: number, type: number, code: number): boolean {
-  return version === 4
-    ? type === ICMP_UNREACHABLE && code === ICMP_PORT_UNREACHABLE
-    : type === ICMPV6_UNREACHABLE && code === ICMPV6_PORT_UNREACHABLE;
-}
 
 interface PingFlow {
   readonly key: string;
@@ -71,7 +53,7 @@ interface PingFlow {
 
 export class Icmp {
   readonly #site: Site;
-  readonly #udp: UdpNat;
+  readonly #guestErrors: GuestErrors;
   readonly #errors: NetworkErrors;
   readonly #flows = new Map<string, PingFlow>();
   readonly #timer: Timer;
@@ -79,9 +61,9 @@ export class Icmp {
   readonly #frames = new Int32Array(BATCH);
   readonly #addresses = new Uint8Array(BATCH * ADDRESS_BYTES);
 
-  constructor(site: Site, udp: UdpNat) {
+  constructor(site: Site, guestErrors: GuestErrors) {
     this.#site = site;
-    this.#udp = udp;
+    this.#guestErrors = guestErrors;
     this.#errors = new NetworkErrors(site);
     this.#timer = site.loop.timer(() => this.#expire());
   }
@@ -100,14 +82,10 @@ export class Icmp {
       stats.icmpDropMalformed++;
       return;
     }
-    if (isPortUnreachable(version, pool.bytes[at], pool.bytes[at + 1])) {
-      const end = Math.min(at + length, start + pool.table[frame + LENGTH]);
-      if (!this.#portClosed(version, ip, at + ICMP_HEADER_BYTES, end)) stats.icmpDropUnsupported++;
-      return;
-    }
     const request = version === 4 ? ICMP_ECHO_REQUEST : ICMPV6_ECHO_REQUEST;
     if (pool.bytes[at] !== request || pool.bytes[at + 1] !== 0) {
-      stats.icmpDropUnsupported++;
+      const end = Math.min(at + length, start + pool.table[frame + LENGTH]);
+      if (!this.#guestErrors.input(version, ip, at, end)) stats.icmpDropUnsupported++;
       return;
     }
     const verdict = policy.decide(pool.bytes, version, ip + (version === 4 ? 16 : 24), 'icmp', 0);
@@ -135,20 +113,6 @@ export class Icmp {
       default:
         stats.txDropBadDestination++;
     }
-  }
-
-  /** The error's quote lies in bytes[quote..end) of region 0. Only about the guest's own address: nobody ends another's flows. */
-  #portClosed(version: number, ip: number, quote: number, end: number): boolean {
-    const { bytes } = this.#site.pool;
-    const v4 = version === 4;
-    if (end - quote < (v4 ? IPV4_HEADER_BYTES : IPV6_HEADER_BYTES) || bytes[quote] >>> 4 !== version)
-      return false;
-    const udp = quote + (v4 ? (bytes[quote] & 15) * 4 : IPV6_HEADER_BYTES);
-    if (end - udp < 4 || bytes[quote + (v4 ? 9 : 6)] !== IP_PROTOCOL_UDP) return false;
-    const own = v4
-      ? u32be(bytes, ip + 12) === u32be(bytes, quote + 16)
-      : equalBytes(bytes, ip + 8, bytes, quote + 24, 16);
-    return own && this.#udp.refusedByGuest(version, quote, udp);
   }
 
   /** Whether the message's checksum is right; ICMPv6 counts the addresses in. */

@@ -52,6 +52,7 @@ import { DecisionLog } from './decision-log.ts';
 import { DhcpServer } from './dhcp.ts';
 import { Dhcpv6Server } from './dhcpv6.ts';
 import { EgressNames } from './egress-names.ts';
+import { GuestErrors } from './guest-errors.ts';
 import { type ForwardInfo, HostForwards } from './hostfwd.ts';
 import { Icmp } from './icmp.ts';
 import { InnerServers } from './inner-servers.ts';
@@ -164,7 +165,7 @@ export class UserBackend implements Backend, Client {
     this.#inner = new InnerServers(this.#site);
     this.tcp = new TcpNat(this.#site, (address, port) => this.#inner.open(address, port), names);
     this.udp = new UdpNat(this.#site);
-    this.icmp = new Icmp(this.#site, this.udp);
+    this.icmp = new Icmp(this.#site, new GuestErrors(this.#site, this.udp, this.tcp.stack));
     this.#arp = new Arp(this.#site, (address) => this.#serves(address));
     this.#reassembly = new Reassembly(this.#site);
     this.dhcp = config.ipv4 === undefined ? null : new DhcpServer(this.#site);

@@ -1,16 +1,17 @@
 /** A small guest for the user network: raw packets by hand, and TCP by the engine itself. */
 
 import { seededRandom } from '../../../../src/core/clock.ts';
-import { OFFSET, TOTAL } from '../../../../src/core/pool.ts';
+import { GSO_SIZE, HEADER_LENGTH, OFFSET, TOTAL } from '../../../../src/core/pool.ts';
 import { ACCEPT_ALL, type Client, type LinkContext, Port } from '../../../../src/core/port.ts';
 import type { Connection, TcpUser } from '../../../../src/tcp/connection.ts';
 import { linkHeaderV4, linkHeaderV6 } from '../../../../src/tcp/link-header.ts';
 import type { TcpSettings } from '../../../../src/tcp/settings.ts';
 import { TcpStack } from '../../../../src/tcp/stack.ts';
 import { ARP_OP_REPLY, ARP_OP_REQUEST, ArpPacket, writeArp } from '../../../../src/wire/arp.ts';
-import { formatMac, parseIpv4, parseIpv6 } from '../../../../src/wire/bytes.ts';
+import { formatMac, parseIpv4, parseIpv6, putU32be } from '../../../../src/wire/bytes.ts';
 import { internetChecksum, pseudoSumV4 } from '../../../../src/wire/checksum.ts';
 import { writeEthernet } from '../../../../src/wire/ethernet.ts';
+import { setIcmpv6Checksum } from '../../../../src/wire/icmpv6.ts';
 import { writeIpv4 } from '../../../../src/wire/ipv4.ts';
 import { writeIpv6 } from '../../../../src/wire/ipv6.ts';
 import { setUdpChecksum, setUdpChecksumV6, writeUdp } from '../../../../src/wire/udp.ts';
@@ -117,6 +118,28 @@ export function arpFrame(operation: number, senderIp: string, targetIp: string, 
   return frame;
 }
 
+/** "Fragmentation needed" from `src` to whom the quoted packet came from. */
+export function tooBigV4(src: string, quote: Uint8Array, mtu: number): Uint8Array {
+  const icmp = new Uint8Array(8 + quote.length);
+  icmp.set([3, 4, 0, 0, 0, 0, mtu >> 8, mtu & 255]);
+  icmp.set(quote, 8);
+  const sum = internetChecksum(icmp, 0, icmp.length);
+  icmp.set([sum >> 8, sum & 255], 2);
+  return ipv4Frame({ src, dst: [...quote.subarray(12, 16)].join('.'), protocol: 1, payload: icmp });
+}
+
+/** "Packet too big". */
+export function tooBigV6(src: Uint8Array, quote: Uint8Array, mtu: number): Uint8Array {
+  const frame = new Uint8Array(14 + 40 + 8 + quote.length);
+  writeEthernet(frame, 0, GATEWAY_MAC, 0, GUEST_MAC, 0, 0x86dd);
+  writeIpv6(frame, 14, 8 + quote.length, 58, 64, src, 0, quote, 8);
+  frame[54] = 2;
+  putU32be(frame, 58, mtu);
+  frame.set(quote, 62);
+  setIcmpv6Checksum(frame, 54, 8 + quote.length, 14);
+  return frame;
+}
+
 export class Guest implements Client {
   readonly port: Port;
   readonly tcp: TcpStack;
@@ -129,6 +152,10 @@ export class Guest implements Client {
   /** Refuses frames while false. */
   open = true;
   tcpFrames = 0;
+  /** Narrower than the link: the guest is a router, and says so of each longer TCP packet. `tells` is the MTU in its messages. */
+  behindMtu = Number.POSITIVE_INFINITY;
+  behindTells: number | null = null;
+  tooBig = 0;
   readonly #context: LinkContext;
   readonly #out: number[] = [];
   readonly #ip6: Uint8Array | null;
@@ -195,6 +222,10 @@ export class Guest implements Client {
     const { pool } = this.#context;
     const b = pool.bytes;
     const type = (b[at + 12]! << 8) | b[at + 13]!;
+    if (this.#isTooBig(frame, at, type)) {
+      pool.release(frame);
+      return;
+    }
     if (type === 0x0800 && b[at + 23] === 6) {
       this.tcpFrames++;
       this.tcp.input(frame, 4, at + 14, at + 34, ((b[at + 16]! << 8) | b[at + 17]!) - 20);
@@ -208,6 +239,27 @@ export class Guest implements Client {
     if (type === 0x0806) this.#arp(at, at + pool.table[frame + TOTAL]!);
     this.received.push(pool.toBytes(frame));
     pool.release(frame);
+  }
+
+  #isTooBig(frame: number, at: number, type: number): boolean {
+    const { pool } = this.#context;
+    const b = pool.bytes;
+    const v4 = type === 0x0800;
+    const ip = at + 14;
+    if (!v4 && type !== 0x86dd) return false;
+    if (b[v4 ? ip + 9 : ip + 6] !== 6) return false;
+    const gso = pool.table[frame + GSO_SIZE]!;
+    const whole = pool.table[frame + TOTAL]! - 14;
+    const longest = gso > 0 ? pool.table[frame + HEADER_LENGTH]! - 14 + gso : whole;
+    if (longest <= this.behindMtu) return false;
+    this.tooBig++;
+    const told = this.behindTells ?? this.behindMtu;
+    // What is cut is cut before it is routed.
+    const quote = b.slice(ip, ip + (v4 ? 28 : 100));
+    if (v4) quote.set([longest >> 8, longest & 255], 2);
+    else quote.set([(longest - 40) >> 8, (longest - 40) & 255], 4);
+    this.#push(pool.from(v4 ? tooBigV4(this.ip, quote, told) : tooBigV6(this.#ip6!, quote, told)));
+    return true;
   }
 
   #arp(at: number, end: number): void {
