@@ -1,6 +1,6 @@
 /**
  * Everything that test/peers/ needs on a Debian 12 machine, by name; each is prepared once and kept (see cache.ts). Tests prepare what they use;
- * `npx tsx test/peers/lib/prepare.ts [NAME…]` does it beforehand, for the names given or for all but the heavy ones. Needs root, for apt and chroot.
+ * `npx tsx test/peers/lib/prepare.ts [NAME…]` does it beforehand, for the names given or for all. Needs root, for apt and chroot.
  */
 
 import { realpathSync } from 'node:fs';
@@ -12,8 +12,6 @@ import { ensureKernel } from './kernel.ts';
 
 interface Peer {
   prepare: () => Promise<unknown>;
-  /** Only when it is asked for. */
-  heavy?: boolean;
 }
 
 const debian = (...packages: string[]): Peer => ({ prepare: () => ensureInstalled(...packages) });
@@ -52,7 +50,7 @@ const PEERS = {
   chromium: debian('chromium'),
   qmp: forky('python3', 'python3-qemu-qmp'),
   firmware: debian('seabios', 'ipxe-qemu'),
-  'firmware-uefi': { ...debian('ovmf', 'u-boot-qemu'), heavy: true },
+  'firmware-uefi': debian('ovmf'),
   dpdk: forky('dpdk'),
   'ovs-dpdk': forky('openvswitch-switch', 'openvswitch-switch-dpdk'),
 } satisfies Record<string, Peer>;
@@ -73,7 +71,7 @@ export async function prepare(names: readonly string[]): Promise<void> {
 
 if (process.argv[1] !== undefined && realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) {
   const wanted = process.argv.slice(2);
-  const names = wanted.length > 0 ? wanted : Object.keys(rows).filter((name) => rows[name]?.heavy !== true);
+  const names = wanted.length > 0 ? wanted : Object.keys(rows);
   for (const name of names) {
     const start = performance.now();
     await prepare([name]);

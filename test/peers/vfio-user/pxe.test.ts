@@ -1,6 +1,6 @@
 /**
  * A machine boots from netemu's NIC, each model with Debian's iPXE for it in the expansion ROM that netemu serves: SeaBIOS runs it, its driver takes a lease and fetches a
- * script by TFTP; by the script it loads a Linux kernel and a small initial file system, one by netemu's TFTP and the other by HTTP, and boots them.
+ * script by TFTP; by the script it loads a Linux kernel and a small initial file system, one by netemu's TFTP and the other by HTTP, and boots them. OVMF does the same with the drivers of the EFI ROMs.
  */
 
 import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -18,21 +18,30 @@ import { prepare } from '../lib/prepare.ts';
 import { Rig } from './rig.ts';
 
 interface Row {
+  firmware: 'SeaBIOS' | 'OVMF';
   device: DeviceInput;
   rom: string;
   kernelBy: 'tftp' | 'http';
 }
 
 const MAC = '52:54:00:00:50:0e';
+const E1000 = { driver: 'e1000', netdev: 'n0', mac: MAC } satisfies DeviceInput;
+const RTL8139 = { driver: 'rtl8139', netdev: 'n0', mac: MAC } satisfies DeviceInput;
+const VIRTIO = { driver: 'virtio-net-pci', netdev: 'n0', mac: MAC } satisfies DeviceInput;
 const ROWS: Row[] = [
-  { device: { driver: 'e1000', netdev: 'n0', mac: MAC }, rom: 'pxe-e1000.rom', kernelBy: 'tftp' },
-  { device: { driver: 'rtl8139', netdev: 'n0', mac: MAC }, rom: 'pxe-rtl8139.rom', kernelBy: 'http' },
-  { device: { driver: 'virtio-net-pci', netdev: 'n0', mac: MAC }, rom: 'pxe-virtio.rom', kernelBy: 'tftp' },
+  { firmware: 'SeaBIOS', device: E1000, rom: 'pxe-e1000.rom', kernelBy: 'tftp' },
+  { firmware: 'SeaBIOS', device: RTL8139, rom: 'pxe-rtl8139.rom', kernelBy: 'http' },
+  { firmware: 'SeaBIOS', device: VIRTIO, rom: 'pxe-virtio.rom', kernelBy: 'tftp' },
+  { firmware: 'OVMF', device: E1000, rom: 'efi-e1000.rom', kernelBy: 'http' },
+  { firmware: 'OVMF', device: RTL8139, rom: 'efi-rtl8139.rom', kernelBy: 'tftp' },
+  { firmware: 'OVMF', device: VIRTIO, rom: 'efi-virtio.rom', kernelBy: 'http' },
 ];
 const BOOTED = 'a system from the network runs';
 const INIT = `#!/bin/busybox sh
 /bin/busybox mount -t proc proc /proc
-echo "${BOOTED}: $(/bin/busybox cat /proc/cmdline)"
+/bin/busybox mount -t sysfs sysfs /sys
+[ -e /sys/firmware/efi ] && by=OVMF || by=SeaBIOS
+echo "${BOOTED} by $by: $(/bin/busybox cat /proc/cmdline)"
 /bin/busybox poweroff -f
 `;
 
@@ -42,11 +51,11 @@ let server: Server;
 let httpPort = 0;
 
 beforeAll(async () => {
-  await prepare(['firmware', 'network-clients']);
+  await prepare(['firmware', 'firmware-uefi', 'network-clients']);
   const { image } = await ensureKernel('amd64');
   copyFileSync(image, join(folder, 'kernel'));
   const initrd = new CpioWriter();
-  for (const path of ['proc', 'dev', 'bin']) initrd.directory(path);
+  for (const path of ['proc', 'sys', 'dev', 'bin']) initrd.directory(path);
   initrd.device('dev/console', 5, 1);
   initrd.file('bin/busybox', readFileSync('/bin/busybox'), 0o755);
   initrd.file('init', INIT, 0o755);
@@ -66,7 +75,21 @@ afterAll(() => {
   rmSync(folder, { recursive: true });
 });
 
-test.each(ROWS)('SeaBIOS, $rom and Linux, its kernel by $kernelBy', async ({ device, rom, kernelBy }) => {
+/** OVMF in the machine's flash; its variables are a copy, which it writes to. */
+function ovmf(): string[] {
+  const variables = join(folder, 'variables');
+  copyFileSync('/usr/share/OVMF/OVMF_VARS.fd', variables);
+  // The machine may see another /usr than we do.
+  const code = join(folder, 'ovmf');
+  copyFileSync('/usr/share/OVMF/OVMF_CODE.fd', code);
+  return [
+    ...['-drive', `if=pflash,format=raw,unit=0,readonly=on,file=${code}`],
+    ...['-drive', `if=pflash,format=raw,unit=1,file=${variables}`],
+  ];
+}
+
+test.each(ROWS)('$firmware, $rom and Linux, its kernel by $kernelBy', async (row) => {
+  const { firmware, device, rom, kernelBy } = row;
   asked.length = 0;
   const url = { tftp: 'tftp://10.0.2.2/', http: `http://10.0.2.2:${httpPort}/` };
   const initrdBy = kernelBy === 'tftp' ? 'http' : 'tftp';
@@ -89,12 +112,14 @@ boot
       qemu: '11.1',
       sharedMemory: true,
       memoryMiB: 512,
-      args: [...rig.qemuArgs({ bootindex: 0 })],
+      args: [...rig.qemuArgs({ bootindex: 0 }), ...(firmware === 'OVMF' ? ovmf() : [])],
       timeoutMs: 180_000,
     });
     const { exitCode, stderr, console: said } = await guest.done;
     expect({ exitCode, stderr }, said).toEqual({ exitCode: 0, stderr: '' });
-    expect(said).toContain(`${BOOTED}: initrd=initrd console=ttyS0 no_timer_check panic=-1 from=${MAC}`);
+    // By EFI the command line begins with the file's name.
+    const words = `initrd=initrd console=ttyS0 no_timer_check panic=-1 from=${MAC}`;
+    expect(said).toMatch(new RegExp(`^${BOOTED} by ${firmware}: (kernel )?${words}\\r?$`, 'm'));
     expect(asked).toEqual([kernelBy === 'http' ? '/kernel' : '/initrd']);
     const counters = readCounters(rig.device.nic.stats);
     expect(Object.entries(counters).filter(([name, count]) => /Bad/.test(name) && count > 0)).toEqual([]);
