@@ -321,6 +321,7 @@ export const ERRNO = {
   ENOMEM: 12,
   EACCES: 13,
   EINVAL: 22,
+  ENFILE: 23,
   EMFILE: 24,
   EPIPE: 32,
   EDESTADDRREQ: 89,

@@ -75,6 +75,8 @@ class Fake {
   readonly all: FakeSocket[] = [];
   /** Makes the next opening calls fail. */
   refuse: Refusal | null = null;
+  /** How many sockets may be open. */
+  descriptorsMax = Number.POSITIVE_INFINITY;
   /** Whether the host lets us ping. */
   pings = true;
   /** Whether by a raw socket, which hears the replies to everybody. */
@@ -147,7 +149,7 @@ class Fake {
 
   /** Somebody connects to a listener. */
   knock(listener: FakeSocket, from: Endpoint = { address: '198.51.100.7', port: 50_001 }): FakeSocket {
-    const s = this.#open('tcp');
+    const s = this.#make('tcp');
     s.connected = true;
     s.local = listener.local;
     s.remote = from;
@@ -197,6 +199,19 @@ class Fake {
 
   #open(kind: FakeSocket['kind']): FakeSocket {
     if (this.refuse !== null) throw new HostIoError(this.refuse.syscall, this.refuse.code, this.refuse.code);
+    if (this.#isFull()) throw new HostIoError('socket', 'EMFILE', 'Too many open files');
+    return this.#make(kind);
+  }
+
+  /** Connections that wait to be accepted have no descriptor. */
+  #isFull(): boolean {
+    if (this.descriptorsMax === Number.POSITIVE_INFINITY) return false;
+    let open = 0;
+    for (const s of this.sockets.values()) open += 1 - s.waiting.length;
+    return open >= this.descriptorsMax;
+  }
+
+  #make(kind: FakeSocket['kind']): FakeSocket {
     const s = new FakeSocket(this.#next++);
     s.kind = kind;
     this.sockets.set(s.handle, s);
@@ -289,7 +304,9 @@ class Fake {
     return this.#listen({ address: path, port: 0 });
   }
   accept(handle: Handle): Handle {
-    return this.#of(handle).waiting.shift()?.handle ?? -ERRNO.EAGAIN;
+    const { waiting } = this.#of(handle);
+    if (waiting.length > 0 && this.#isFull()) return -ERRNO.EMFILE;
+    return waiting.shift()?.handle ?? -ERRNO.EAGAIN;
   }
   receiveStream(
     handle: Handle,

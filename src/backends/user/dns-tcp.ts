@@ -213,7 +213,8 @@ class DnsConnection implements TcpUser {
     this.#resolver = resolver;
     this.#connected = false;
     try {
-      this.#handle = site.hostIo.tcpConnect({ address: resolver, port: DNS_PORT }, { noDelay: true });
+      const remote = { address: resolver, port: DNS_PORT };
+      this.#handle = site.descriptors.open(() => site.hostIo.tcpConnect(remote, { noDelay: true }));
     } catch (error) {
       if (!(error instanceof HostIoError)) throw error;
       site.stats.tcpDropNoDescriptor++;

@@ -169,10 +169,11 @@ export class HostForwards {
   }
 
   #accept(forward: Forward): void {
-    const { hostIo, neighbours, stats } = this.#site;
+    const { hostIo, neighbours, stats, descriptors } = this.#site;
     const { rule } = forward;
     for (let i = 0; i < ACCEPTS_PER_TURN; i++) {
       const handle = hostIo.accept(forward.handle);
+      if ((handle === -ERRNO.EMFILE || handle === -ERRNO.ENFILE) && descriptors.free()) continue;
       if (handle < 0) return;
       stats.forwardConnections++;
       forward.total++;

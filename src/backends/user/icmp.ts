@@ -26,6 +26,7 @@ import { ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST, ICMP_HEADER_BYTES } from '../../wir
 import { ICMPV6_ECHO_REPLY, ICMPV6_ECHO_REQUEST } from '../../wire/icmpv6.ts';
 import { IP_PROTOCOL_ICMP } from '../../wire/ipv4.ts';
 import { IP_PROTOCOL_ICMPV6 } from '../../wire/ipv6.ts';
+import type { FlowHolder } from './descriptors.ts';
 import type { GuestErrors } from './guest-errors.ts';
 import { HOST_UNREACHABLE, PROHIBITED, sendErrorAbout, type Unreachable } from './icmp-error.ts';
 import { hopLimitOf, hopsOnward, NetworkErrors } from './network-errors.ts';
@@ -51,10 +52,11 @@ interface PingFlow {
   hops: number;
 }
 
-export class Icmp {
+export class Icmp implements FlowHolder {
   readonly #site: Site;
   readonly #guestErrors: GuestErrors;
   readonly #errors: NetworkErrors;
+  /** In the order of use. */
   readonly #flows = new Map<string, PingFlow>();
   readonly #timer: Timer;
   readonly #one = new Int32Array(1);
@@ -63,6 +65,7 @@ export class Icmp {
 
   constructor(site: Site, guestErrors: GuestErrors) {
     this.#site = site;
+    site.descriptors.add(this);
     this.#guestErrors = guestErrors;
     this.#errors = new NetworkErrors(site);
     this.#timer = site.loop.timer(() => this.#expire());
@@ -211,21 +214,26 @@ export class Icmp {
   }
 
   #flowFor(version: number, start: number, ip: number, at: number, address: string): PingFlow | null {
-    const { pool, stats, hostIo, mac, loop, random } = this.#site;
+    const { pool, stats, hostIo, mac, loop, random, descriptors } = this.#site;
     const bytes = pool.bytes;
     const id = u16be(bytes, at + 4);
     const src = version === 4 ? toHex(bytes, ip + 12, 4) : toHex(bytes, ip + 8, 16);
     const key = `${src} ${address} ${id}`;
     const known = this.#flows.get(key);
-    if (known !== undefined) return known;
-    if (this.#flows.size >= FLOWS_MAX) return null;
+    if (known !== undefined) {
+      this.#flows.delete(key);
+      this.#flows.set(key, known);
+      return known;
+    }
+    if (this.#flows.size >= FLOWS_MAX) this.evict();
     let handle: Handle;
     try {
       const { local, bindInterface } = outbound(this.#site, version);
-      handle = hostIo.pingOpen(version === 4 ? 4 : 6, {
+      const options = {
         ...(local === undefined ? {} : { local: local.address }),
         ...(bindInterface === undefined ? {} : { bindInterface }),
-      });
+      };
+      handle = descriptors.open(() => hostIo.pingOpen(version === 4 ? 4 : 6, options));
     } catch (error) {
       if (error instanceof HostIoError || error instanceof UnsupportedError) return null;
       throw error;
@@ -310,6 +318,22 @@ export class Icmp {
       this.#site.hostIo.close(flow.handle);
     }
     if (this.#flows.size > 0) this.#timer.armIn(IDLE_NS);
+  }
+
+  #oldest(): PingFlow | undefined {
+    return this.#flows.values().next().value;
+  }
+
+  idleSinceNs(): number {
+    return this.#oldest()?.lastNs ?? Number.POSITIVE_INFINITY;
+  }
+
+  evict(): void {
+    const oldest = this.#oldest();
+    if (oldest === undefined) return;
+    this.#site.stats.pingFlowsEvicted++;
+    this.#flows.delete(oldest.key);
+    this.#site.hostIo.close(oldest.handle);
   }
 
   list(): FlowInfo[] {

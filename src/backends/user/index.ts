@@ -49,6 +49,7 @@ import {
 import type { Backend, BackendContext, OpenBackend } from '../backend.ts';
 import { Arp } from './arp.ts';
 import { DecisionLog } from './decision-log.ts';
+import { Descriptors } from './descriptors.ts';
 import { DhcpServer } from './dhcp.ts';
 import { Dhcpv6Server } from './dhcpv6.ts';
 import { EgressNames } from './egress-names.ts';
@@ -156,6 +157,7 @@ export class UserBackend implements Backend, Client {
       policy: new Policy(config, egressNames, this.#decisions, context.loop.clock),
       resolvers: this.#resolvers,
       egressNames,
+      descriptors: new Descriptors(),
       neighbours: new Neighbours(context.loop),
       sums: new ChecksumRegion(context.pool.bytes),
       accepts: () => port.peer?.accepts ?? 0,

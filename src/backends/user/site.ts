@@ -9,6 +9,7 @@ import type { Loop } from '../../core/loop.ts';
 import type { FramePool } from '../../core/pool.ts';
 import type { Endpoint, Handle, HostIo } from '../../host-io/host-io.ts';
 import type { ChecksumRegion } from '../../wire/checksum.ts';
+import type { Descriptors } from './descriptors.ts';
 import type { EgressNames } from './egress-names.ts';
 import type { Neighbours } from './neighbours.ts';
 import type { Outbox } from './outbox.ts';
@@ -65,6 +66,7 @@ export interface Site {
   readonly policy: Policy;
   readonly resolvers: Resolvers;
   readonly egressNames: EgressNames;
+  readonly descriptors: Descriptors;
   readonly neighbours: Neighbours;
   readonly sums: ChecksumRegion;
   /** This end of the link. */

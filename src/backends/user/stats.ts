@@ -36,6 +36,7 @@ export class UserStats {
   icmpDropMalformed = 0;
   icmpDropUnsupported = 0;
   pingFlows = 0;
+  pingFlowsEvicted = 0;
   pingDropNoSocket = 0;
   /** Replies to others, which a raw socket hears too. */
   pingDropNotOurs = 0;
@@ -71,6 +72,8 @@ export class UserStats {
   tcpFlowsRefused = 0;
   tcpDropNoDescriptor = 0;
   tcpDropFlowLimit = 0;
+  /** Connections that did not stand yet, ended for newer ones: there were too many of them. */
+  tcpHalfOpenEvicted = 0;
   forwardConnections = 0;
   forwardDropNoGuest = 0;
   /** The client left before it was known who it was (PROXY protocol). */

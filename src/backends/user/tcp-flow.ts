@@ -29,6 +29,8 @@ const LARGE_MAX = 8;
 export interface FlowOwner {
   /** The flow's host connection did not come about. `errno` is positive. */
   connectFailed(flow: TcpFlow, errno: number): void;
+  /** Both sides stand. */
+  established(flow: TcpFlow): void;
   /** The flow is over; its handle is closed. */
   ended(flow: TcpFlow): void;
   /** No slot was free: call `flow.resume` in a moment. */
@@ -236,6 +238,7 @@ export class TcpFlow implements TcpUser {
 
   established(c: Connection): void {
     this.connection = c;
+    this.#owner.established(this);
     if (this.#resetEarly) this.#hostFailed();
   }
 

@@ -16,7 +16,7 @@ import { ERRNO, type Handle } from '../../host-io/host-io.ts';
 import type { Connection } from '../../tcp/connection.ts';
 import { localAddress, remoteAddress } from '../../tcp/link-header.ts';
 import { TcpStack } from '../../tcp/stack.ts';
-import { STATE_NAMES } from '../../tcp/states.ts';
+import { STATE_NAMES, SYN_HELD } from '../../tcp/states.ts';
 import { formatIpv4, formatIpv6, u32be } from '../../wire/bytes.ts';
 import { DNS_PORT } from '../../wire/dns.ts';
 import { DnsTcp } from './dns-tcp.ts';
@@ -35,6 +35,8 @@ import { outbound, type Site } from './site.ts';
 import { type FlowOwner, TcpFlow } from './tcp-flow.ts';
 
 const FLOWS_MAX = 16_384;
+/** Of these, such as do not stand yet. */
+const HALF_OPEN_MAX = 4096;
 const RETRY_NS = 2e6;
 
 /** What `query-usernet` shows of a flow. */
@@ -62,6 +64,8 @@ export class TcpNat implements FlowOwner {
   readonly #frames = new Int32Array(64);
   readonly #inner: InnerServers;
   readonly #dns: DnsTcp;
+  /** Those whose guest's or host's side does not stand yet, the oldest first. */
+  readonly #halfOpen = new Set<TcpFlow>();
   readonly #retries = new Set<TcpFlow>();
   readonly #timer: Timer;
   readonly #errors: NetworkErrors;
@@ -141,11 +145,13 @@ export class TcpNat implements FlowOwner {
       const hopLimit = verdict === TO_HOST ? hopsOnward(this.hopLimit) : 0;
       const from = verdict === TO_HOST ? outbound(site, version) : {};
       const remote = { address: site.policy.address, port: c.localPort };
-      handle = site.hostIo.tcpConnect(remote, { noDelay: true, hopLimit, ...from });
+      handle = site.descriptors.open(() =>
+        site.hostIo.tcpConnect(remote, { noDelay: true, hopLimit, ...from }),
+      );
       hopLimited = hopLimit > 0;
     } catch (error) {
       if (!(error instanceof HostIoError)) throw error;
-      // Out of descriptors: a reset; the connections there are go on.
+      // Out of descriptors, and no other flow could give one up: a reset; the connections there are go on.
       stats.tcpDropNoDescriptor++;
       return;
     }
@@ -167,9 +173,32 @@ export class TcpNat implements FlowOwner {
     flow.connection = c;
     c.user = flow;
     this.#flows.add(flow);
+    this.#addHalfOpen(flow);
     this.#site.stats.tcpFlowsOpened++;
     flow.start();
     if (connected) c.accept();
+  }
+
+  /**
+   * Who opens and opens and never finishes (a scan of addresses that do not answer, forged SYNs) takes the place of his own oldest attempts:
+   * those that the host has not answered go without a word, so a guest that still means it tries again.
+   */
+  #addHalfOpen(flow: TcpFlow): void {
+    this.#halfOpen.add(flow);
+    if (this.#halfOpen.size <= HALF_OPEN_MAX) return;
+    const [oldest] = this.#halfOpen;
+    if (oldest === undefined) return;
+    this.#site.stats.tcpHalfOpenEvicted++;
+    const c = oldest.connection;
+    if (c !== null && c.state === SYN_HELD) {
+      c.user = null;
+      oldest.drop();
+      c.refuse(true);
+    } else oldest.close();
+  }
+
+  established(flow: TcpFlow): void {
+    this.#halfOpen.delete(flow);
   }
 
   /** Refuses a held SYN: by an ICMP error, or without a word. A connection that is left alone is reset by the engine. */
@@ -207,6 +236,7 @@ export class TcpNat implements FlowOwner {
 
   ended(flow: TcpFlow): void {
     this.#flows.delete(flow);
+    this.#halfOpen.delete(flow);
     this.#retries.delete(flow);
   }
 
@@ -236,6 +266,7 @@ export class TcpNat implements FlowOwner {
     const owner: FlowOwner = {
       connectFailed: (flow, errno) => this.connectFailed(flow, errno),
       retry: (flow) => this.retry(flow),
+      established: (flow) => this.established(flow),
       ended: (flow) => {
         this.ended(flow);
         onEnd(flow);
@@ -251,6 +282,7 @@ export class TcpNat implements FlowOwner {
     }
     flow.connection = c;
     this.#flows.add(flow);
+    this.#addHalfOpen(flow);
     flow.start();
     return flow;
   }

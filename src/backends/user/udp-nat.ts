@@ -31,6 +31,7 @@ import { DNS_PORT } from '../../wire/dns.ts';
 import { sumFrame } from '../../wire/frame-sum.ts';
 import { IP_PROTOCOL_UDP } from '../../wire/ipv4.ts';
 import { UDP_HEADER_BYTES, type UdpHeader } from '../../wire/udp.ts';
+import type { FlowHolder } from './descriptors.ts';
 import {
   flowTransport,
   HOST_UNREACHABLE,
@@ -71,7 +72,7 @@ function takesRuns(site: Site): boolean {
   return (site.accepts() & wanted) === wanted;
 }
 
-export class UdpNat {
+export class UdpNat implements FlowHolder {
   readonly #site: Site;
   readonly #flows = new Map<number, UdpFlow>();
   readonly #order = new UseOrder();
@@ -93,6 +94,7 @@ export class UdpNat {
 
   constructor(site: Site) {
     this.#site = site;
+    site.descriptors.add(this);
     this.#errors = new NetworkErrors(site);
     this.#seed = site.random() | 0;
     this.#seed2 = site.random() | 0;
@@ -263,7 +265,7 @@ export class UdpNat {
     const from = verdict === TO_HOST ? outbound(site, version) : {};
     flow.routed = verdict === TO_HOST;
     flow.gro = !flow.dns && takesRuns(site);
-    if (this.#count >= FLOWS_MAX) this.#evict();
+    if (this.#count >= FLOWS_MAX) this.evict();
     const errno = this.#connect(flow, { remote: { address, port: udp.dstPort }, ...from });
     if (errno !== 0) {
       stats.udpDropNoSocket++;
@@ -275,33 +277,39 @@ export class UdpNat {
     return flow;
   }
 
-  /** Opens the flow's socket, closing the flow that was silent longest if the host has no descriptor left. Returns 0 or an errno. */
+  /** Opens the flow's socket. Returns 0 or an errno. */
   #connect(flow: UdpFlow, options: UdpOptions): number {
-    const { hostIo } = this.#site;
-    for (let tries = 0; ; tries++) {
-      try {
-        flow.handle = hostIo.udpOpen({ ...options, gro: flow.gro, networkErrors: true });
-        hostIo.watch(flow.handle, READABLE, (ready) => this.#ready(flow, ready));
-        return 0;
-      } catch (error) {
-        if (!(error instanceof HostIoError)) throw error;
-        const full = error.code === 'EMFILE' || error.code === 'ENFILE' || error.code === 'ENOBUFS';
-        if (full && tries === 0 && this.#evict()) continue;
-        const code = ERRNO[error.code as keyof typeof ERRNO];
-        return code ?? ERRNO.EIO;
-      }
+    const { hostIo, descriptors } = this.#site;
+    try {
+      flow.handle = descriptors.open(() =>
+        hostIo.udpOpen({ ...options, gro: flow.gro, networkErrors: true }),
+      );
+    } catch (error) {
+      if (!(error instanceof HostIoError)) throw error;
+      return ERRNO[error.code as keyof typeof ERRNO] ?? ERRNO.EIO;
     }
+    hostIo.watch(flow.handle, READABLE, (ready) => this.#ready(flow, ready));
+    return 0;
   }
 
-  #evict(): boolean {
-    // A flow without a socket is the one that wants one.
+  /** The flow that was silent longest. One without a socket is just about to get another. */
+  #oldest(): UdpFlow | null {
     let query = this.#dnsOrder.oldest;
     if (query !== null && query.handle === 0) query = query.newer;
-    const oldest = query ?? this.#order.oldest;
-    if (oldest === null) return false;
+    const other = this.#order.oldest;
+    if (query === null || other === null) return query ?? other;
+    return query.lastNs <= other.lastNs ? query : other;
+  }
+
+  idleSinceNs(): number {
+    return this.#oldest()?.lastNs ?? Number.POSITIVE_INFINITY;
+  }
+
+  evict(): void {
+    const oldest = this.#oldest();
+    if (oldest === null) return;
     this.#site.stats.udpFlowsEvicted++;
     this.#remove(oldest);
-    return true;
   }
 
   #add(flow: UdpFlow): void {
