@@ -31,7 +31,7 @@ afterAll(() => {
 it('Linux in the page uses e1000: lease, ping, a file down and up', async () => {
   const { image } = await ensureKernel('686');
   const initrd = join(folder, 'initrd');
-  const steps = { e1000: driverStep('e1000', ['e1000'], web.port) };
+  const steps = { e1000: driverStep('e1000', ['e1000'], { httpPort: web.port }) };
   writeRunImage(await ensureInitramfs('686'), steps, {}, initrd);
   const site = await serve({
     kernel: image,

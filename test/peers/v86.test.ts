@@ -1,6 +1,6 @@
 /**
- * Debian's unmodified 686 kernel in a v86 machine in this process, with its own drivers on our NICs: for each a lease, pings, a download and an upload with the right hash. A
- * boot takes most of a minute, so all NICs are in one machine, each with a user network of its own, and are used one after another.
+ * Debian's unmodified 686 kernel in a v86 machine in this process, with its own drivers on our NICs: for each a lease, pings, a download and an upload with the right hash,
+ * iperf3 both ways. A boot takes most of a minute, so all NICs are in one machine, each with a user network of its own, and are used one after another.
  */
 
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -14,15 +14,19 @@ import { driverStep, hasEnded, readSteps, type Step } from './lib/driver-steps.t
 import { ensureInitramfs, writeRunImage } from './lib/initramfs.ts';
 import { ensureKernel } from './lib/kernel.ts';
 import { prepare } from './lib/prepare.ts';
-import { startWebServer, type WebServer } from './vfio-user/services.ts';
+import { type Iperf, startIperf, startWebServer, type WebServer } from './vfio-user/services.ts';
 
-const FILE_BYTES = 8 << 20;
+/** e1000's file; v86 hashes some 5 MiB a second. */
+const LARGE_BYTES = Number(process.env.NETEMU_V86_MIB ?? 64) << 20;
+const SMALL_BYTES = 8 << 20;
+const IPERF_SECONDS = Number(process.env.NETEMU_IPERF_SECONDS ?? 3);
 
 interface Row {
   /** As Linux calls it. */
   driver: string;
   device: DeviceInput;
   modules?: string[];
+  fileBytes: number;
   /** What the console must say; absent: the driver says nothing. */
   console?: RegExp;
 }
@@ -31,38 +35,50 @@ const ROWS: Row[] = [
   {
     driver: 'e1000',
     device: { driver: 'e1000' },
+    fileBytes: LARGE_BYTES,
     console: /e1000: eth\d NIC Link is Up 1000 Mbps Full Duplex/,
   },
   {
     driver: '8139cp',
     device: { driver: 'rtl8139' },
+    fileBytes: SMALL_BYTES,
     console: /8139cp .* eth\d: link up, 100Mbps, full-duplex/,
   },
   {
     driver: '8139too',
     device: { driver: 'rtl8139', chip: '8139c' },
+    fileBytes: SMALL_BYTES,
     console: /8139too .* eth\d: link up, 100Mbps, full-duplex/,
   },
   {
     driver: 'virtio_net',
     device: { driver: 'virtio-net-pci' },
+    fileBytes: SMALL_BYTES,
     modules: ['virtio_pci', 'virtio_net'],
   },
 ];
 
 const folder = mkdtempSync(join(tmpdir(), 'netemu-v86-'));
-let web: WebServer;
+const servers = new Map<number, WebServer>();
+let iperf: Iperf;
 /** What each driver's step printed, and how it ended. */
 let steps: Map<string, Step>;
 let console_ = '';
 
 beforeAll(async () => {
-  await prepare(['firmware', 'kernel-686', 'initramfs-686']);
+  await prepare(['firmware', 'kernel-686', 'initramfs-686', 'tools']);
   const kernel = await ensureKernel('686');
-  web = await startWebServer(FILE_BYTES);
+  for (const bytes of [LARGE_BYTES, SMALL_BYTES]) servers.set(bytes, await startWebServer(bytes));
+  iperf = await startIperf();
   const initrd = join(folder, 'initramfs');
   const scripts = Object.fromEntries(
-    ROWS.map(({ driver, modules = [driver] }) => [driver, driverStep(driver, modules, web.port)]),
+    ROWS.map(({ driver, modules = [driver], fileBytes }) => [
+      driver,
+      driverStep(driver, modules, {
+        httpPort: servers.get(fileBytes)!.port,
+        iperf: { port: iperf.port, seconds: IPERF_SECONDS },
+      }),
+    ]),
   );
   writeRunImage(await ensureInitramfs('686'), { ...scripts, over: 'true' }, {}, initrd);
   const hostIo = createHostIo({ implementation: 'auto' });
@@ -86,7 +102,7 @@ beforeAll(async () => {
       kernel: kernel.image,
       initrd,
       append: 'console=ttyS0 tsc=reliable mitigations=off random.trust_cpu=on panic=-1',
-      memoryBytes: 256 << 20,
+      memoryBytes: 512 << 20,
       bios: undefined,
       vgaBios: undefined,
     },
@@ -119,12 +135,27 @@ beforeAll(async () => {
 });
 
 afterAll(() => {
-  web?.close();
+  for (const server of servers.values()) server.close();
+  iperf?.close();
   rmSync(folder, { recursive: true });
 });
 
-describe.each(ROWS)('v86 and $driver', ({ driver, console: expected }) => {
-  it('binds, takes a lease, pings the gateway, and a file comes and goes with the right hash', () => {
+/** Kilobits per second in each whole second of iperf3's two runs. */
+function iperfSeconds(output: string): number[][] {
+  const seconds = / (\d+\.\d+)-(\d+\.\d+) +sec .* (\d+) Kbits\/sec(?!.*(sender|receiver))/g;
+  return output
+    .split('iperf Done.')
+    .slice(0, -1)
+    .map((run) =>
+      [...run.matchAll(seconds)]
+        .filter(([, from, to]) => Number(to) - Number(from) > 0.5)
+        .map(([, , , kilobits]) => Number(kilobits)),
+    );
+}
+
+describe.each(ROWS)('v86 and $driver', ({ driver, fileBytes, console: expected }) => {
+  it('binds, takes a lease, pings the gateway, a file comes and goes with the right hash, iperf3 both ways does not stall', () => {
+    const web = servers.get(fileBytes)!;
     const { output, status } = steps.get(driver) ?? { output: 'it never came so far', status: 'none' };
     const said = `${output}\n--- console\n${console_.slice(-3000)}`;
     expect(status, said).toBe('0');
@@ -132,6 +163,14 @@ describe.each(ROWS)('v86 and $driver', ({ driver, console: expected }) => {
     expect(output).toMatch(/3 packets received/);
     expect(output).toContain(web.fileHash);
     expect(output).toContain(`stored ${web.fileHash}`);
+    const runs = iperfSeconds(output);
+    expect(runs.length, said).toBe(2);
+    for (const seconds of runs) {
+      expect(seconds.length, said).toBeGreaterThanOrEqual(IPERF_SECONDS - 1);
+      // A second may pass without a byte where this process had no time in it; two in a row are a stall.
+      expect(seconds.join(' '), said).not.toMatch(/\b0 0\b/);
+      expect(Math.max(...seconds), said).toBeGreaterThan(0);
+    }
     if (expected !== undefined) expect(console_).toMatch(expected);
   });
 });

@@ -3,8 +3,23 @@
 import { uploadCommand } from '../vfio-user/services.ts';
 import { MARK } from './initramfs.ts';
 
-/** Loads a driver and uses the NIC it bound: a lease, pings, a file down and up again. The NIC is down afterwards, so that the next may have the same network. */
-export function driverStep(driver: string, modules: readonly string[], httpPort: number): string {
+export interface StepServers {
+  httpPort: number;
+  /** Where an iperf3 server listens, and for how long it is used in each direction; absent: not at all. */
+  iperf?: { port: number; seconds: number };
+}
+
+/** Loads a driver and uses the NIC it bound: a lease, pings, a file down and up again, iperf3. The NIC is down afterwards, so that the next may have the same network. */
+export function driverStep(
+  driver: string,
+  modules: readonly string[],
+  { httpPort, iperf }: StepServers,
+): string {
+  // The server may still be busy with the run before.
+  const iperf3 = (way: string): string =>
+    iperf === undefined
+      ? ''
+      : `n=0; until iperf3 -c 10.0.2.2 -p ${iperf.port} -t ${iperf.seconds} -f k ${way}; do n=$((n+1)); [ $n -lt 10 ]; sleep 1; done`;
   return `set -e
 ${modules.map((name) => `modprobe ${name}`).join('\n')}
 for path in /sys/class/net/*; do
@@ -18,6 +33,8 @@ wget -q -O /tmp/file http://10.0.2.2:${httpPort}/file
 sha256sum </tmp/file
 ${uploadCommand('/tmp/file', '10.0.2.2', httpPort)}
 rm /tmp/file
+${iperf3('')}
+${iperf3('-R')}
 ip addr flush dev $nic
 ip link set $nic down
 `;

@@ -100,6 +100,7 @@ export class Guest {
   readonly #child: ChildProcess;
   readonly #steps: { name: string; output: string; status: number | null }[] = [];
   readonly #handlers: NonNullable<GuestOptions['host']>;
+  readonly #awaited: { pattern: RegExp; resolve: () => void }[] = [];
   #console = '';
   #stderr = '';
   #partial = '';
@@ -125,6 +126,7 @@ export class Guest {
     console.setEncoding('utf8');
     console.on('data', (text: string) => {
       this.#console += text.replaceAll('\r', '');
+      this.#tellPrinted();
     });
     console.on('error', () => {});
     child.stdin?.on('error', () => {});
@@ -157,6 +159,23 @@ export class Guest {
   #fail(error: Error): void {
     this.#failure ??= error;
     this.kill();
+  }
+
+  /** Resolves when the console has said what matches; rejects when the guest ends before. */
+  async printed(pattern: RegExp): Promise<void> {
+    const ended = this.done.then((result) => {
+      if (!pattern.test(result.console))
+        throw new Error(`the guest ended and never said ${pattern}\n${result.report()}`);
+    });
+    const said = new Promise<void>((resolve) => {
+      this.#awaited.push({ pattern, resolve });
+    });
+    this.#tellPrinted();
+    await Promise.race([said, ended]);
+  }
+
+  #tellPrinted(): void {
+    for (const { pattern, resolve } of this.#awaited) if (pattern.test(this.#console)) resolve();
   }
 
   #steppingOn(text: string): void {

@@ -3,12 +3,12 @@
  * test. It is one cpio archive in the cache for each kernel; the steps of one run are a second, small archive behind it.
  *
  * The guest talks on two serial lines. ttyS0 is the console: kernel messages. ttyS1 is for the harness: the steps' output, lines that begin with
- * MARK ("begin NAME", "end NAME STATUS", "host WORD …"), and the harness's one-line answers to "host". Programs of the 686 image are busybox's.
+ * MARK ("begin NAME", "end NAME STATUS", "host WORD …"), and the harness's one-line answers to "host". Programs of the 686 image are busybox's, and iperf3.
  */
 
 import { createHash } from 'node:crypto';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
-import { basename, join } from 'node:path';
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { ensureInstalled, forArchitecture, unpack } from './apt.ts';
 import { cached, cachePath } from './cache.ts';
@@ -57,6 +57,8 @@ const PROGRAMS = [
   '/usr/sbin/tc',
   '/usr/bin/tcpdump',
 ];
+/** What the 686 image is made of: busybox, and iperf3 with all that it is linked with. */
+const PACKAGES_I386 = ['busybox-static', 'iperf3', 'libiperf0', 'libsctp1', 'libssl3', 'libc6'];
 const PACKAGES = ['busybox-static', 'iperf3', 'ethtool', 'iproute2', 'tcpdump', 'kmod'];
 
 const INIT = `#!/bin/busybox sh
@@ -138,10 +140,20 @@ async function addProgram(archive: CpioWriter, path: string): Promise<void> {
     if (!archive.has(place)) archive.file(place, content, 0o755);
 }
 
-async function busyboxFor(name: KernelName, scratch: string): Promise<string> {
-  if (name === 'amd64') return '/bin/busybox';
-  await unpack(['busybox-static'], scratch, await forArchitecture('i386', cachePath('lists-i386')));
-  return [join(scratch, 'bin/busybox'), join(scratch, 'usr/bin/busybox')].find((path) => existsSync(path))!;
+/** Adds iperf3 of the i386 packages in `root`, with its libraries, which its own loader finds there. */
+async function addIperf32(archive: CpioWriter, root: string): Promise<void> {
+  const find = (name: string): string =>
+    ['usr/lib/i386-linux-gnu', 'lib/i386-linux-gnu', 'usr/lib', 'lib']
+      .map((folder) => join(root, folder, name))
+      .find((path) => existsSync(path))!;
+  const program = join(root, 'usr/bin/iperf3');
+  const loader = find('ld-linux.so.2');
+  const folders = [find('libc.so.6'), find('libiperf.so.0')].map(dirname).join(':');
+  archive.file('usr/bin/iperf3', readFileSync(program), 0o755);
+  archive.file('lib/ld-linux.so.2', readFileSync(loader), 0o755);
+  const list = await run(loader, ['--library-path', folders, '--list', program]);
+  for (const [, name, path] of list.matchAll(/^\s*(\S+) => (\S+) \(0x/gm))
+    if (name !== 'ld-linux.so.2') archive.file(`lib/${name}`, readFileSync(path!), 0o755);
 }
 
 /** Makes the image unless the cache has it, made by this very file for this kernel; returns its path. */
@@ -165,7 +177,13 @@ export async function ensureInitramfs(name: KernelName): Promise<string> {
     archive.file('etc/passwd', 'root:x:0:0:root:/root:/bin/sh\n');
     archive.file('etc/hosts', '127.0.0.1 localhost\n');
     archive.file('etc/nsswitch.conf', 'hosts: files dns\n');
-    const busybox = await busyboxFor(name, scratch);
+    const i386 = join(scratch, 'i386');
+    if (name === '686')
+      await unpack(PACKAGES_I386, i386, await forArchitecture('i386', cachePath('lists-i386')));
+    const busybox =
+      name === 'amd64'
+        ? '/bin/busybox'
+        : [join(i386, 'bin/busybox'), join(i386, 'usr/bin/busybox')].find((path) => existsSync(path))!;
     archive.file('bin/busybox', readFileSync(busybox), 0o755);
     const programs = name === 'amd64' ? PROGRAMS : [];
     const names = new Set(programs.map((path) => basename(path)));
@@ -176,8 +194,10 @@ export async function ensureInitramfs(name: KernelName): Promise<string> {
         archive.link(`bin/${applet}`, 'busybox');
     }
     for (const path of programs) await addProgram(archive, path);
+    if (name === '686') await addIperf32(archive, i386);
     if (names.has('dash')) archive.link('bin/sh', '/usr/bin/dash');
     addModules(archive, from);
+    rmSync(i386, { recursive: true, force: true });
     writeFileSync(join(scratch, 'initramfs.cpio'), archive.finish());
   });
   return join(folder, 'initramfs.cpio');

@@ -1,9 +1,9 @@
 /**
  * A machine boots from netemu's NIC, each model with Debian's iPXE for it in the expansion ROM that netemu serves: SeaBIOS runs it, its driver takes a lease and fetches a
- * script by TFTP; by the script it loads a Linux kernel and a small initial file system, one by netemu's TFTP and the other by HTTP, and boots them. OVMF does the same with the drivers of the EFI ROMs.
+ * script by TFTP; by the script it loads a Linux kernel and a small initial file system, one by netemu's TFTP and the other by HTTP, and boots them. OVMF does the same with the drivers of the EFI ROMs, and fetches a file with its own driver of virtio-net.
  */
 
-import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -123,6 +123,27 @@ boot
     expect(asked).toEqual([kernelBy === 'http' ? '/kernel' : '/initrd']);
     const counters = readCounters(rig.device.nic.stats);
     expect(Object.entries(counters).filter(([name, count]) => /Bad/.test(name) && count > 0)).toEqual([]);
+  } finally {
+    rig.close();
+  }
+});
+
+test('OVMF with its own driver of virtio-net, and no ROM, fetches its boot file by TFTP', async () => {
+  const bytes = statSync(join(folder, 'initrd')).size;
+  const netdev = { type: 'user', id: 'n0', tftp: folder, bootfile: 'initrd' } as const;
+  const rig = await Rig.make({ netdev, device: VIRTIO });
+  try {
+    const guest = await startFirmware({
+      qemu: '11.1',
+      sharedMemory: true,
+      args: [...rig.qemuArgs({ bootindex: 0 }), ...ovmf()],
+      timeoutMs: 180_000,
+    });
+    await guest.printed(/NBP file downloaded successfully/);
+    guest.kill();
+    const { console: said } = await guest.done;
+    expect(said).toContain('Station IP address is 10.0.2.15');
+    expect(said).toContain(`NBP filesize is ${bytes} Bytes`);
   } finally {
     rig.close();
   }
