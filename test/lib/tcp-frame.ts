@@ -1,8 +1,9 @@
 /** IPv4 frames for tests that follow connections, and what such a frame says. */
 
 import { putU16be, putU32be, u16be, u32be } from '../../src/wire/bytes.ts';
-import { internetChecksum, pseudoSumV4 } from '../../src/wire/checksum.ts';
+import { internetChecksum, pseudoSumV4, pseudoSumV6 } from '../../src/wire/checksum.ts';
 import { writeIpv4 } from '../../src/wire/ipv4.ts';
+import { Ipv6Header } from '../../src/wire/ipv6.ts';
 import { setTcpChecksum, TcpHeader, TcpOptions, writeTcp, writeTcpOptions } from '../../src/wire/tcp.ts';
 
 export interface Segment {
@@ -39,6 +40,35 @@ export function tcpFrame(segment: Segment): Uint8Array {
   return bytes.slice(0, 34 + length);
 }
 
+/** A frame of the functions here as IPv6: fd00:: and the old address, the transport's checksum reckoned anew, extension headers in between. */
+export function asIpv6(frame: Uint8Array, extensions: readonly Uint8Array[] = []): Uint8Array {
+  if (u16be(frame, 12) !== 0x0800) return frame;
+  const protocol = frame[23]!;
+  const transport = frame.slice(34, 14 + u16be(frame, 16));
+  const between = extensions.flatMap((one) => [...one]);
+  const bytes = new Uint8Array(54 + between.length + transport.length);
+  bytes.set(frame.subarray(0, 12));
+  bytes.set([0x86, 0xdd, 0x60, 0, 0, 0], 12);
+  putU16be(bytes, 18, between.length + transport.length);
+  bytes[20] = extensions.length > 0 ? 60 : protocol;
+  bytes[21] = 64;
+  for (const [at, from] of [
+    [22, 26],
+    [38, 30],
+  ] as const) {
+    bytes[at] = 0xfd;
+    bytes.set(frame.subarray(from, from + 4), at + 12);
+  }
+  bytes.set(between, 54);
+  const payload = 54 + between.length;
+  bytes.set(transport, payload);
+  if (protocol === 6) {
+    putU16be(bytes, payload + 16, 0);
+    setTcpChecksum(bytes, payload, transport.length, pseudoSumV6(bytes, 22, bytes, 38, 6, transport.length));
+  }
+  return bytes;
+}
+
 /** What a TCP frame says; throws when a checksum is wrong. */
 export function readTcp(frame: Uint8Array): { seq: number; ack: number; flags: number; sack: number[][] } {
   const tcp = new TcpHeader();
@@ -49,6 +79,24 @@ export function readTcp(frame: Uint8Array): { seq: number; ack: number; flags: n
     throw new Error('bad TCP checksum');
   if (internetChecksum(frame, 14, 20) !== 0) throw new Error('bad IP checksum');
   options.parse(frame, 54, 34 + tcp.headerBytes);
+  const sack = Array.from({ length: options.sackCount }, (_, i) => [
+    options.sackLeft[i]!,
+    options.sackRight[i]!,
+  ]);
+  return { seq: tcp.seq, ack: tcp.ack, flags: tcp.flags, sack };
+}
+
+/** The same of a TCP frame over IPv6. */
+export function readTcp6(frame: Uint8Array): ReturnType<typeof readTcp> {
+  const ip = new Ipv6Header();
+  const tcp = new TcpHeader();
+  const options = new TcpOptions();
+  if (!ip.parse(frame, 14, frame.length) || !tcp.parse(frame, ip.payload, ip.payloadEnd))
+    throw new Error('no TCP header');
+  const length = ip.payloadEnd - ip.payload;
+  if (!tcp.checksumOk(frame, pseudoSumV6(frame, ip.src, frame, ip.dst, 6, length)))
+    throw new Error('bad TCP checksum');
+  options.parse(frame, ip.payload + 20, ip.payload + tcp.headerBytes);
   const sack = Array.from({ length: options.sackCount }, (_, i) => [
     options.sackLeft[i]!,
     options.sackRight[i]!,

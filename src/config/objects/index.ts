@@ -35,6 +35,13 @@ const vnetHeader = {
   doc: 'Frames in the stream carry the length of a virtio-net header, and the header.',
 } as const;
 
+const coloIpv6 = {
+  kind: 'bool',
+  default: false,
+  beyond: true,
+  doc: 'IPv6 as well as IPv4. QEMU knows IPv4 only: leave it off where one of the two sides is QEMU.',
+} as const;
+
 export const objectTypes = {
   'filter-dump': filter(
     'writes passing frames to a capture file',
@@ -104,8 +111,8 @@ export const objectTypes = {
   ),
   'filter-rewriter': filter(
     'keeps the TCP sequence numbers of a secondary guest in step',
-    defineOptions({ vnet_hdr_support: vnetHeader }),
-    (o) => ({ vnetHdr: o.vnet_hdr_support }),
+    defineOptions({ vnet_hdr_support: vnetHeader, ipv6: coloIpv6 }),
+    (o) => ({ vnetHdr: o.vnet_hdr_support, ipv6: o.ipv6 }),
   ),
   'filter-replay': filter(
     'records what the netdev sends, or plays it back',
@@ -175,6 +182,7 @@ export const objectTypes = {
         default: 1024,
         doc: 'Frames of each guest kept of a connection.',
       },
+      ipv6: coloIpv6,
     }),
     resolve: (o: ColoOptions) => {
       const ends = [o.primary_in, o.secondary_in, o.outdev];
@@ -195,6 +203,7 @@ export const objectTypes = {
         outdev: o.outdev,
         iothread: o.iothread,
         vnetHdr: o.vnet_hdr_support,
+        ipv6: o.ipv6,
         notifyDev: o.notify_dev,
         compareTimeoutMs: o.compare_timeout,
         expiredScanCycleMs: o.expired_scan_cycle,
@@ -221,6 +230,7 @@ interface ColoOptions {
   readonly compare_timeout: number;
   readonly expired_scan_cycle: number;
   readonly max_queue_size: number;
+  readonly ipv6: boolean;
 }
 
 function notPositive(property: string): OptionError {

@@ -6,7 +6,8 @@
  *     secondary_in ─▶ frames of the secondary ─┘
  *     notify_dev   ◀─▶ "they differ", "a checkpoint is made"
  *
- * Frames that are not IPv4 are not compared: the primary's go at once, the secondary's are dropped (as QEMU does it). When the two differ, or a
+ * Frames that are not IPv4 are not compared: the primary's go at once, the secondary's are dropped (as QEMU does it). With ipv6=on IPv6 is compared
+ * in the same way, but for what a host says for the link's sake (neighbours, routers, listeners), which is to IPv6 what ARP is to IPv4. When the two differ, or a
  * primary's frame has waited for compare_timeout, a checkpoint is wanted: whoever is at notify_dev is told (DO_CHECKPOINT), and says when
  * it is made (COLO_CHECKPOINT); then the primary's frames go and the secondary's are dropped. QEMU can also make the checkpoint itself, by
  * its migration; nobody here can, so without notify_dev the frames are let go as if it had been made.
@@ -24,7 +25,7 @@ import type { RunningObject } from '../filter/filter.ts';
 import { FrameInlet, FrameOutlet, InletStats } from '../filter/frame-ends.ts';
 import { ComparedConnection, type Decided, FrameComparer, HeldFrame } from './compared-frames.ts';
 import { FlowTable } from './flow-table.ts';
-import { Ipv4Packet } from './ipv4-packet.ts';
+import { IpPacket } from './ip-packet.ts';
 import { MessageChannel } from './message-channel.ts';
 
 export class CompareStats extends InletStats {
@@ -32,7 +33,7 @@ export class CompareStats extends InletStats {
   outFrames = 0;
   /** Secondary's frames that were used up, or of the past. */
   secondaryDone = 0;
-  /** Primary's frames that are never compared (not IPv4). */
+  /** Primary's frames that are never compared (no IP, or IPv6 that is not asked for). */
   passedUncompared = 0;
   /** Secondary's frames that are never compared. */
   dropSecondaryUncompared = 0;
@@ -54,6 +55,8 @@ export class CompareStats extends InletStats {
 export interface CompareOptions {
   readonly id: string;
   readonly vnetHdr: boolean;
+  /** IPv6 is compared as well; QEMU does not. */
+  readonly ipv6: boolean;
 }
 
 export interface CompareChardevs {
@@ -87,7 +90,7 @@ export class ColoCompare implements RunningObject, Decided {
   readonly #context: LinkContext;
   readonly #connections = new FlowTable<ComparedConnection>();
   readonly #comparer: FrameComparer;
-  readonly #packet = new Ipv4Packet();
+  readonly #packet: IpPacket;
   readonly #spare: HeldFrame[] = [];
   readonly #timer: Timer;
   readonly #outlet: FrameOutlet;
@@ -113,6 +116,7 @@ export class ColoCompare implements RunningObject, Decided {
     this.id = options.id;
     this.#timing = timing;
     this.#context = context;
+    this.#packet = new IpPacket(options.ipv6);
     this.#comparer = new FrameComparer(context.pool);
     this.#timer = context.loop.timer(() => this.#scan());
     this.#outlet = new FrameOutlet(chardevs.out, context, vnetHdr, () => {
@@ -190,15 +194,13 @@ export class ColoCompare implements RunningObject, Decided {
   #connectionOf(frame: number): ComparedConnection | undefined {
     const packet = this.#packet;
     if (!packet.parse(this.#context.pool, frame)) return undefined;
-    const { ip, tcp, isTcp } = packet;
+    const { protocol, isTcp } = packet;
     // What is not TCP is compared by protocol and addresses: its ports are among the bytes compared.
-    const srcPort = isTcp ? tcp.srcPort : 0;
-    const dstPort = isTcp ? tcp.dstPort : 0;
-    const protocol = isTcp ? ip.protocol : ip.protocol | FRAGMENTS_TOO;
-    const known = this.#connections.find(protocol, ip.src, srcPort, ip.dst, dstPort);
+    const key = packet.flow(isTcp ? protocol : protocol | FRAGMENTS_TOO, isTcp);
+    const known = this.#connections.find(key);
     if (known !== undefined) return known;
     const made = new ComparedConnection(isTcp, this.#comparer, this);
-    const evicted = this.#connections.add(protocol, ip.src, srcPort, ip.dst, dstPort, made);
+    const evicted = this.#connections.add(key, made);
     if (evicted !== undefined) this.#giveUp(evicted);
     return made;
   }

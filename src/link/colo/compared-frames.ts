@@ -13,7 +13,7 @@
 
 import type { FramePool } from '../../core/pool.ts';
 import { seqAdd, seqAtMost, seqBefore, seqDistance, TCP_ACK_FLAG, TCP_FIN, TCP_SYN } from '../../wire/tcp.ts';
-import type { Ipv4Packet } from './ipv4-packet.ts';
+import type { IpPacket } from './ip-packet.ts';
 
 /** A frame that waits. Reused. */
 export class HeldFrame {
@@ -35,13 +35,13 @@ export class HeldFrame {
   }
 
   /** Takes the facts of a frame just parsed. */
-  read(packet: Ipv4Packet, frame: number, headerBytes: number, nowNs: number): void {
-    const { ip, tcp, start } = packet;
+  read(packet: IpPacket, frame: number, headerBytes: number, nowNs: number): void {
+    const { tcp, start } = packet;
     this.frame = frame;
     this.headerBytes = headerBytes;
     this.arrivedNs = nowNs;
-    this.data = (packet.isTcp ? tcp.payload : ip.payload) - start;
-    this.length = (packet.isTcp ? tcp.payloadEnd : ip.payloadEnd) - start - this.data;
+    this.data = (packet.isTcp ? tcp.payload : packet.payload) - start;
+    this.length = (packet.isTcp ? tcp.payloadEnd : packet.payloadEnd) - start - this.data;
     this.flags = packet.isTcp ? tcp.flags : 0;
     this.seq = packet.isTcp ? seqAdd(tcp.seq, (tcp.flags & TCP_SYN) !== 0 ? 1 : 0) : 0;
     this.ack = packet.isTcp ? tcp.ack : 0;

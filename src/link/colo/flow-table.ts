@@ -1,5 +1,5 @@
 /**
- * Connections by protocol, addresses and ports (IPv4), found without allocating: a hash table with chains in typed arrays. It holds FLOWS_MAX of
+ * Connections by a key of ten words (addresses, ports, protocol), found without allocating: a hash table with chains in typed arrays. It holds FLOWS_MAX of
  * them; one more takes the place of the one that came in first, whose value is handed back to whoever added.
  *
  * The hash is not keyed: a peer that builds collisions makes its own guest's lookups slow, CHAIN_MAX steps at most; behind that many a
@@ -9,11 +9,12 @@
 const FLOWS_MAX = 16_384;
 const CHAIN_MAX = 64;
 const NONE = -1;
+/** Two addresses of four words each, both ports in one, the protocol. */
+export const FLOW_KEY_WORDS = 10;
 
 export class FlowTable<T> {
   readonly #max: number;
   readonly #buckets: Int32Array;
-  /** Source, destination, both ports, protocol of each place. */
   readonly #keys: Int32Array;
   readonly #next: Int32Array;
   readonly #values: (T | undefined)[] = [];
@@ -24,7 +25,7 @@ export class FlowTable<T> {
   constructor(max = FLOWS_MAX) {
     this.#max = max;
     this.#buckets = new Int32Array(2 * max).fill(NONE);
-    this.#keys = new Int32Array(4 * max);
+    this.#keys = new Int32Array(FLOW_KEY_WORDS * max);
     this.#next = new Int32Array(max);
   }
 
@@ -32,19 +33,17 @@ export class FlowTable<T> {
     return this.#values.length - this.#free.length;
   }
 
-  find(protocol: number, src: number, srcPort: number, dst: number, dstPort: number): T | undefined {
-    const ports = (srcPort << 16) | dstPort;
-    let place = this.#buckets[this.#bucket(protocol, src, dst, ports)]!;
+  find(key: Int32Array): T | undefined {
+    let place = this.#buckets[this.#bucket(key, 0)]!;
     for (let steps = 0; place !== NONE && steps < CHAIN_MAX; steps++) {
-      if (this.#is(place, protocol, src, dst, ports)) return this.#values[place];
+      if (this.#is(place, key)) return this.#values[place];
       place = this.#next[place]!;
     }
     return undefined;
   }
 
   /** Adds a connection that `find` did not find. Returns the one that had to go for it, if any. */
-  add(protocol: number, src: number, srcPort: number, dst: number, dstPort: number, value: T): T | undefined {
-    const ports = (srcPort << 16) | dstPort;
+  add(key: Int32Array, value: T): T | undefined {
     let place = this.#free.pop();
     let evicted: T | undefined;
     if (place === undefined && this.#values.length < this.#max) {
@@ -55,13 +54,9 @@ export class FlowTable<T> {
       evicted = this.#values[place];
       this.#unlink(place);
     }
-    const k = 4 * place;
-    this.#keys[k] = src;
-    this.#keys[k + 1] = dst;
-    this.#keys[k + 2] = ports;
-    this.#keys[k + 3] = protocol;
+    this.#keys.set(key, FLOW_KEY_WORDS * place);
     this.#values[place] = value;
-    const bucket = this.#bucket(protocol, src, dst, ports);
+    const bucket = this.#bucket(key, 0);
     this.#next[place] = this.#buckets[bucket]!;
     this.#buckets[bucket] = place;
     return evicted;
@@ -88,25 +83,26 @@ export class FlowTable<T> {
     this.#hand = 0;
   }
 
-  #is(place: number, protocol: number, src: number, dst: number, ports: number): boolean {
+  #is(place: number, key: Int32Array): boolean {
     const keys = this.#keys;
-    const k = 4 * place;
-    return (
-      keys[k] === (src | 0) && keys[k + 1] === (dst | 0) && keys[k + 2] === ports && keys[k + 3] === protocol
-    );
+    const k = FLOW_KEY_WORDS * place;
+    for (let i = 0; i < FLOW_KEY_WORDS; i++) if (keys[k + i] !== key[i]) return false;
+    return true;
   }
 
-  #bucket(protocol: number, src: number, dst: number, ports: number): number {
-    let hash =
-      Math.imul(src ^ Math.imul(dst, 0x9e3779b1), 0x85ebca6b) ^ Math.imul(ports, 0xc2b2ae35) ^ protocol;
-    hash = Math.imul(hash ^ (hash >>> 15), 0x2c1b3c6d);
+  /** Of the key that begins at words[from]. */
+  #bucket(words: Int32Array, from: number): number {
+    let hash = 0;
+    for (let i = from; i < from + FLOW_KEY_WORDS; i++) {
+      hash = Math.imul(hash ^ words[i]!, 0x9e3779b1);
+      hash ^= hash >>> 15;
+    }
+    hash = Math.imul(hash, 0x2c1b3c6d);
     return (hash ^ (hash >>> 13)) & (this.#buckets.length - 1);
   }
 
   #unlink(place: number): void {
-    const keys = this.#keys;
-    const k = 4 * place;
-    const bucket = this.#bucket(keys[k + 3]!, keys[k]!, keys[k + 1]!, keys[k + 2]!);
+    const bucket = this.#bucket(this.#keys, FLOW_KEY_WORDS * place);
     let at = this.#buckets[bucket]!;
     if (at === place) {
       this.#buckets[bucket] = this.#next[place]!;

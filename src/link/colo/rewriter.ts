@@ -7,7 +7,8 @@
  *
  * offset = the secondary's initial sequence number − the primary's. The secondary's is in its SYN; the primary's is one less than what the
  * client's answer to a SYN acknowledges: the SYN-ACK when the guest opened the connection, the first segment behind the SYN when the client
- * did. Connections whose beginning was not seen pass unchanged, as everything else does (QEMU's follows IPv4 TCP only, too). Where both
+ * did. Connections whose beginning was not seen pass unchanged, as everything else does. QEMU's follows TCP over IPv4 only; so does this one, unless
+ * ipv6=on is given. Where both
  * guests chose the same number, and after a failover, the offset is 0 and nothing is written.
  *
  * `status=off` forgets all offsets: to be switched off and on again when a checkpoint has made the guests the same.
@@ -36,7 +37,7 @@ import {
 } from '../../wire/tcp.ts';
 import { type Filter, type FilterDirection, PassingStage } from '../filter/filter.ts';
 import { FlowTable } from './flow-table.ts';
-import { Ipv4Packet } from './ipv4-packet.ts';
+import { IpPacket } from './ip-packet.ts';
 
 export class RewriterStats {
   /** Frames to the guest whose acknowledgement was changed. */
@@ -92,6 +93,8 @@ const OPTION_SACK = 5;
 export interface RewriterOptions {
   readonly id: string;
   readonly direction: FilterDirection;
+  /** TCP over IPv6 is followed as well; QEMU does not. */
+  readonly ipv6: boolean;
 }
 
 export class RewriterFilter implements Filter {
@@ -103,12 +106,13 @@ export class RewriterFilter implements Filter {
   active = true;
   readonly #context: LinkContext;
   readonly #connections = new FlowTable<Connection>();
-  readonly #packet = new Ipv4Packet();
+  readonly #packet: IpPacket;
   readonly #sweeper: Timer;
 
   constructor(options: RewriterOptions, context: LinkContext) {
     this.id = options.id;
     this.#context = context;
+    this.#packet = new IpPacket(options.ipv6);
     this.#sweeper = context.loop.timer(() => this.#sweep());
     this.tx =
       options.direction === 'rx'
@@ -130,13 +134,15 @@ export class RewriterFilter implements Filter {
 
   /** Offset for a frame that goes to the guest, after learning from it. Learning the same twice changes nothing. */
   #toGuest(frame: number): number {
-    const { ip, tcp } = this.#packet;
-    if (!this.#packet.parse(this.#context.pool, frame) || !this.#packet.isTcp) return 0;
+    const packet = this.#packet;
+    const { tcp } = packet;
+    if (!packet.parse(this.#context.pool, frame) || !packet.isTcp) return 0;
     const { flags, ack, seq } = tcp;
-    let connection = this.#connections.find(IP_PROTOCOL_TCP, ip.dst, tcp.dstPort, ip.src, tcp.srcPort);
+    const key = packet.flowBack(IP_PROTOCOL_TCP, true);
+    let connection = this.#connections.find(key);
     if ((flags & (TCP_SYN | TCP_ACK_FLAG)) === TCP_SYN) {
       if (connection === undefined) {
-        connection = this.#add(ip.dst, tcp.dstPort, ip.src, tcp.srcPort);
+        connection = this.#add(key);
       } else if (connection.peer !== seq) {
         connection.begin();
       }
@@ -161,14 +167,16 @@ export class RewriterFilter implements Filter {
 
   /** Offset for a frame that the guest sent. */
   #fromGuest(frame: number): number {
-    const { ip, tcp } = this.#packet;
-    if (!this.#packet.parse(this.#context.pool, frame) || !this.#packet.isTcp) return 0;
+    const packet = this.#packet;
+    const { tcp } = packet;
+    if (!packet.parse(this.#context.pool, frame) || !packet.isTcp) return 0;
     const { flags, ack, seq } = tcp;
-    let connection = this.#connections.find(IP_PROTOCOL_TCP, ip.src, tcp.srcPort, ip.dst, tcp.dstPort);
+    const key = packet.flow(IP_PROTOCOL_TCP, true);
+    let connection = this.#connections.find(key);
     if ((flags & TCP_SYN) !== 0) {
       if ((flags & TCP_ACK_FLAG) === 0) {
         // The guest opens the connection; another number than before makes it a new one.
-        if (connection === undefined) connection = this.#add(ip.src, tcp.srcPort, ip.dst, tcp.dstPort);
+        if (connection === undefined) connection = this.#add(key);
         else if (connection.secondary !== seq) connection.begin();
       }
       if (connection !== undefined) connection.secondary = seq;
@@ -184,9 +192,9 @@ export class RewriterFilter implements Filter {
     return connection.offset;
   }
 
-  #add(guest: number, guestPort: number, peer: number, peerPort: number): Connection {
+  #add(key: Int32Array): Connection {
     const connection = new Connection();
-    const evicted = this.#connections.add(IP_PROTOCOL_TCP, guest, guestPort, peer, peerPort, connection);
+    const evicted = this.#connections.add(key, connection);
     if (evicted !== undefined) this.stats.evicted++;
     this.stats.connections++;
     return connection;

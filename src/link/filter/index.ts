@@ -89,7 +89,7 @@ const filters: { readonly [K in FilterConfig['type']]: MakeFilter<K> } = {
     }
   },
   'filter-rewriter': (config, context) =>
-    new RewriterFilter({ id: config.id, direction: config.queue }, context),
+    new RewriterFilter({ id: config.id, direction: config.queue, ipv6: config.ipv6 }, context),
   'filter-replay': (config, context) =>
     new ReplayFilter({ id: config.id, direction: config.queue }, replayMode(config, context), context),
   'filter-netem': (config, context) =>
@@ -138,8 +138,8 @@ export function createObject(
   const { id } = config;
   // Everything runs on the network's own loop: an iothread is a name that colo-compare lines refer to.
   if (config.type === 'iothread') return { id, type: config.type, stats: {}, close() {} };
-  const { primaryIn, secondaryIn, outdev, notifyDev, vnetHdr } = config;
-  return new ColoCompare({ id, vnetHdr }, config, context, {
+  const { primaryIn, secondaryIn, outdev, notifyDev, vnetHdr, ipv6 } = config;
+  return new ColoCompare({ id, vnetHdr, ipv6 }, config, context, {
     primary: chardevFor(primaryIn, '', context),
     secondary: chardevFor(secondaryIn, '', context),
     out: chardevFor(outdev, '', context),

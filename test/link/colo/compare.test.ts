@@ -12,7 +12,7 @@ import {
   TCP_SYN as SYN,
 } from '../../../src/wire/tcp.ts';
 import { expectNothingHeld, packet, type TestContext, testContext } from '../../lib/context.ts';
-import { CLIENT, SERVER, type Segment, tcpFrame, udpFrame } from '../../lib/tcp-frame.ts';
+import { asIpv6, CLIENT, SERVER, type Segment, tcpFrame, udpFrame } from '../../lib/tcp-frame.ts';
 import { framed, Wire } from '../../lib/wire.ts';
 
 const TIMING: CompareTiming = { compareTimeoutMs: 3000, expiredScanCycleMs: 1000, maxQueueFrames: 1024 };
@@ -29,10 +29,12 @@ class Rig {
   readonly notify = new Wire('n');
   readonly compare: ColoCompare;
 
-  constructor(options: { vnetHdr?: boolean; notify?: boolean; timing?: Partial<CompareTiming> } = {}) {
+  constructor(
+    options: { vnetHdr?: boolean; ipv6?: boolean; notify?: boolean; timing?: Partial<CompareTiming> } = {},
+  ) {
     this.context = testContext({ adapt });
     this.compare = new ColoCompare(
-      { id: 'k', vnetHdr: options.vnetHdr ?? false },
+      { id: 'k', vnetHdr: options.vnetHdr ?? false, ipv6: options.ipv6 ?? false },
       { ...TIMING, ...options.timing },
       this.context,
       {
@@ -244,6 +246,64 @@ describe('colo-compare', () => {
     rig.close();
   });
 
+  it('with ipv6=on compares IPv6 as IPv4: streams, datagrams, ICMPv6; what is for the link only goes at once', () => {
+    const rig = new Rig({ ipv6: true });
+    const one = asIpv6(data(100, 'hello'));
+    rig.p(one);
+    expect(rig.left).toHaveLength(0);
+    rig.s(asIpv6(data(100, 'hel')), asIpv6(data(103, 'lo'), [Uint8Array.of(6, 0, 1, 4, 0, 0, 0, 0)]));
+    expect(rig.left).toEqual(framed(null, one));
+    const datagram = asIpv6(udpFrame(Uint8Array.of(1, 2, 3), 7));
+    rig.p(datagram);
+    expect(rig.left).toHaveLength(0);
+    rig.s(asIpv6(udpFrame(Uint8Array.of(1, 2, 3), 9)));
+    expect(rig.left).toEqual(framed(null, datagram));
+    const icmp = (type: number, id: number): Uint8Array => {
+      const frame = asIpv6(udpFrame(Uint8Array.of(9, 9, 9)));
+      frame[20] = 58;
+      frame.set([type, 0, 0, 0, 0, id], 54);
+      return frame;
+    };
+    rig.p(icmp(129, 5)).s(icmp(129, 5));
+    expect(rig.left).toEqual(framed(null, icmp(129, 5)));
+    const { passedUncompared } = rig.compare.stats;
+    for (const type of [130, 131, 132, 133, 134, 135, 136, 137, 143]) {
+      rig.p(icmp(type, 1)).s(icmp(type, 2));
+      expect(rig.left).toEqual(framed(null, icmp(type, 1)));
+    }
+    expect(rig.compare.stats.passedUncompared).toBe(passedUncompared + 9);
+    expect(rig.told).toHaveLength(0);
+    rig.p(icmp(129, 6)).s(icmp(129, 7));
+    expect(rig.told).toEqual(message('DO_CHECKPOINT'));
+    rig.close();
+  });
+
+  it('tells a connection over IPv6 from the one over IPv4 with the same ports, and one address from another by every byte', () => {
+    const rig = new Rig({ ipv6: true });
+    rig.p(data(100, 'hello')).s(asIpv6(data(100, 'hello')));
+    expect(rig.left).toHaveLength(0);
+    rig.s(data(100, 'hello'));
+    expect(rig.left).toEqual(framed(null, data(100, 'hello')));
+    for (let i = 0; i < 16; i++) {
+      const other = asIpv6(data(200, 'x'));
+      other[38 + i]! ^= 0x40;
+      rig.p(other).s(asIpv6(data(200, 'x')));
+      expect(rig.left).toHaveLength(0);
+      rig.notify.arrive(message('COLO_CHECKPOINT'));
+      expect(rig.left).toEqual(framed(null, other));
+    }
+    rig.close();
+  });
+
+  it('without ipv6=on lets the primary’s IPv6 pass uncompared, as QEMU does', () => {
+    const rig = new Rig();
+    const one = asIpv6(data(100, 'hello'));
+    rig.p(one).s(asIpv6(data(100, 'HELLO')));
+    expect(rig.left).toEqual(framed(null, one));
+    expect(rig.compare.stats).toMatchObject({ passedUncompared: 1, dropSecondaryUncompared: 1 });
+    rig.close();
+  });
+
   it('keeps each frame its virtio_net_hdr, of the length it came with', () => {
     for (const length of [0, 10, 12, 20]) {
       const rig = new Rig({ vnetHdr: true });
@@ -295,6 +355,7 @@ describe('colo-compare', () => {
       outdev: 'o',
       iothread: 'io',
       vnetHdr: false,
+      ipv6: false,
       notifyDev: 'n',
       compareTimeoutMs: 10,
       expiredScanCycleMs: 5,
@@ -350,17 +411,18 @@ it('a flow table is a map that forgets its oldest entries', () => {
       const table = new FlowTable<{ value: number }>(8);
       const model = new Map<string, { value: number }>();
       for (const { kind, src, port, value } of list) {
-        const key = `${src}:${port}`;
-        const found = table.find(6, src, port, 1, 2);
-        expect(found).toBe(model.get(key));
+        const name = `${src}:${port}`;
+        const key = Int32Array.of(src, 0, 0, port & 1, 1, 0, 0, 0, (port << 16) | 2, 6);
+        const found = table.find(key);
+        expect(found).toBe(model.get(name));
         if (kind === 'add' && found === undefined) {
           const entry = { value };
-          const evicted = table.add(6, src, port, 1, 2, entry);
+          const evicted = table.add(key, entry);
           if (evicted !== undefined) {
             expect(model.size).toBe(8);
             for (const [old, other] of model) if (other === evicted) model.delete(old);
           }
-          model.set(key, entry);
+          model.set(name, entry);
         }
         if (kind === 'sweep') {
           table.sweep((entry) => entry.value === value);

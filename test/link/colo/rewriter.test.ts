@@ -23,7 +23,7 @@ import {
   type TestContext,
   testContext,
 } from '../../lib/context.ts';
-import { CLIENT, readTcp, SERVER, type Segment, tcpFrame } from '../../lib/tcp-frame.ts';
+import { asIpv6, CLIENT, readTcp, readTcp6, SERVER, type Segment, tcpFrame } from '../../lib/tcp-frame.ts';
 
 const PRIMARY = 0xffff_ff00;
 const SECONDARY = 0x1234_5678;
@@ -35,9 +35,10 @@ class Secondary {
   readonly guest = new RecordingClient(this.context, 'guest', 'nic');
   readonly netdev = new RecordingClient(this.context, 'netdev');
   readonly chain = new FilterChain(this.netdev.port);
-  readonly filter = new RewriterFilter({ id: 'w', direction: 'all' }, this.context);
+  readonly filter: RewriterFilter;
 
-  constructor() {
+  constructor(ipv6 = false) {
+    this.filter = new RewriterFilter({ id: 'w', direction: 'all', ipv6 }, this.context);
     Port.connect(this.guest.port, this.netdev.port);
     this.chain.insert(this.filter, 'tail');
   }
@@ -274,7 +275,105 @@ describe('filter-rewriter', () => {
   });
 });
 
+describe('filter-rewriter with ipv6=on', () => {
+  const HOP: Uint8Array = Uint8Array.of(6, 0, 1, 4, 0, 0, 0, 0);
+
+  it('does to any conversation over IPv6 what it does over IPv4', () => {
+    const u32 = fc.integer({ min: 0, max: 0xffff_ffff });
+    const step = fc.record({
+      toGuest: fc.boolean(),
+      flags: fc.constantFrom(ACK, ACK, ACK, SYN, SYN | ACK, FIN | ACK, RST, RST | ACK, TCP_PSH | ACK),
+      seq: fc.oneof(u32, fc.constantFrom(CLIENT_ISN, SECONDARY, PRIMARY)),
+      ack: fc.oneof(u32, fc.constantFrom(PRIMARY + 1, CLIENT_ISN + 1)),
+      port: fc.nat(1),
+      payload: fc.uint8Array({ maxLength: 20 }),
+      extended: fc.boolean(),
+    });
+    let changed = 0;
+    fc.assert(
+      fc.property(fc.array(step, { minLength: 1, maxLength: 20 }), (steps) => {
+        const four = new Secondary();
+        const six = new Secondary(true);
+        for (const { toGuest, port, extended, ...rest } of [
+          {
+            toGuest: true,
+            flags: SYN,
+            seq: CLIENT_ISN,
+            ack: 0,
+            port: 0,
+            payload: new Uint8Array(0),
+            extended: false,
+          },
+          ...steps,
+        ]) {
+          const segment: Segment = toGuest
+            ? { ...rest, srcPort: 1024 + port, sack: [[rest.ack, add(rest.ack, 9)]] }
+            : { ...rest, src: SERVER, dst: CLIENT, srcPort: 80, dstPort: 1024 + port };
+          const frame = tcpFrame(segment);
+          const read = (one: Secondary, bytes: Uint8Array): Uint8Array => {
+            (toGuest ? one.netdev : one.guest).send(bytes);
+            return (toGuest ? one.guest : one.netdev).received.at(-1)!;
+          };
+          const expected = readTcp(read(four, frame));
+          expect(readTcp6(read(six, asIpv6(frame, extended ? [HOP] : [])))).toEqual(expected);
+          if (expected.seq !== segment.seq || expected.ack !== segment.ack) changed++;
+        }
+        expect(six.filter.stats).toEqual(four.filter.stats);
+        four.close();
+        six.close();
+      }),
+      { numRuns: 60 },
+    );
+    expect(changed).toBeGreaterThan(5);
+  });
+
+  it('leaves IPv6 alone without it, as QEMU does', () => {
+    const one = new Secondary();
+    for (const segment of [
+      { seq: CLIENT_ISN, flags: SYN },
+      { seq: CLIENT_ISN + 1, ack: PRIMARY + 1, flags: ACK },
+    ]) {
+      const frame = asIpv6(tcpFrame(segment));
+      one.netdev.send(frame);
+      expect(one.guest.received.at(-1)).toEqual(frame);
+    }
+    expect(one.filter.stats.connections).toBe(0);
+    one.close();
+  });
+
+  it('passes fragments, lengths that lie and long chains of extension headers', () => {
+    const one = new Secondary(true);
+    one.netdev.send(asIpv6(tcpFrame({ seq: CLIENT_ISN, flags: SYN })));
+    one.guest.send(
+      asIpv6(
+        tcpFrame({
+          src: SERVER,
+          dst: CLIENT,
+          srcPort: 80,
+          dstPort: 1024,
+          seq: SECONDARY,
+          ack: CLIENT_ISN + 1,
+          flags: SYN | ACK,
+        }),
+      ),
+    );
+    const ack = tcpFrame({ seq: CLIENT_ISN + 1, ack: PRIMARY + 1, flags: ACK });
+    const fragment = asIpv6(ack, [Uint8Array.of(6, 0, 0, 1, 0, 0, 0, 1)]);
+    fragment[20] = 44;
+    const long = asIpv6(ack, [Uint8Array.of(60, 31, 1, 254, ...new Uint8Array(252)), HOP]);
+    const lying = asIpv6(ack);
+    lying[18] = 0xff;
+    for (const frame of [fragment, lying]) {
+      one.netdev.send(frame);
+      expect(one.guest.received.at(-1)).toEqual(frame);
+    }
+    one.netdev.send(long);
+    expect(one.guest.received.at(-1)).toHaveLength(long.length);
+    one.close();
+  });
+});
+
 portClientSuite('a client behind filter-rewriter', (context) => {
-  const filter = new RewriterFilter({ id: 'w', direction: 'all' }, context);
+  const filter = new RewriterFilter({ id: 'w', direction: 'all', ipv6: true }, context);
   return behindFilter(context, filter);
 });
