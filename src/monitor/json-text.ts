@@ -5,10 +5,31 @@ export function jsonText(value: unknown, pretty = false): string {
   return write(value, pretty ? '\n' : '');
 }
 
+/** A large value that never changes: its text is made once for each layout. */
+export class JsonConstant {
+  readonly value: unknown;
+  readonly #texts = new Map<string, string>();
+
+  constructor(value: unknown) {
+    this.value = value;
+  }
+
+  /** `newline` as for `write`. */
+  text(newline: string): string {
+    let text = this.#texts.get(newline);
+    if (text === undefined) {
+      text = write(this.value, newline);
+      this.#texts.set(newline, text);
+    }
+    return text;
+  }
+}
+
 /** `newline`: what begins a line at this level, empty for everything on one line. */
 function write(value: unknown, newline: string): string {
   if (typeof value === 'bigint') return value.toString();
   if (value === null || typeof value !== 'object') return JSON.stringify(value) ?? 'null';
+  if (value instanceof JsonConstant) return value.text(newline);
   const inner = newline === '' ? '' : `${newline}    `;
   const between = newline === '' ? ', ' : `,${inner}`;
   const array = Array.isArray(value);

@@ -18,7 +18,7 @@ import type { Caller, Command } from './command.ts';
 import { commands } from './commands/index.ts';
 import type { RunState } from './commands/machine.ts';
 import { HmpSession } from './hmp/session.ts';
-import { jsonText } from './json-text.ts';
+import { JsonConstant, jsonText } from './json-text.ts';
 import { QmpSession } from './qmp-session.ts';
 
 /** What the program around a network brings to its monitor. */
@@ -68,6 +68,7 @@ export class Monitor {
   readonly #chardevs = new Map<Chardev, 'control' | 'readline'>();
   readonly #stopListening: () => void;
   #schema: readonly SchemaInfo[] | null = null;
+  #schemaText: JsonConstant | null = null;
   /** Not since `-S` held the guests back at the start. */
   #hasRun: boolean;
   #quitting = false;
@@ -107,8 +108,16 @@ export class Monitor {
 
   /** The schema that `make` makes of all commands, made once. */
   schema(make: (commands: readonly Command[]) => readonly SchemaInfo[]): readonly SchemaInfo[] {
-    this.#schema ??= make(commands);
+    if (this.#schema === null) {
+      this.#schema = make(commands);
+      this.#schemaText = new JsonConstant(this.#schema);
+    }
     return this.#schema;
+  }
+
+  /** What a session writes for a command's answer: the schema, 200 KB that never change, is made text once. */
+  written(answer: unknown): unknown {
+    return answer !== null && answer === this.#schema ? this.#schemaText : answer;
   }
 
   /** Runs a command. Throws or rejects with what explain() understands, or an error of our own. */

@@ -213,7 +213,7 @@ export class QmpSession implements ChannelUser, EventListener, Caller {
   // Out.
 
   #answer(value: unknown, id: JsonValue | undefined): void {
-    this.#send({ return: value ?? {}, id }, true);
+    this.#send({ return: this.monitor.written(value) ?? {}, id }, true);
   }
 
   #answerError(error: unknown, id: JsonValue | undefined): void {

@@ -3,7 +3,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { JsonStream } from '../../src/monitor/json-stream.ts';
-import { jsonText } from '../../src/monitor/json-text.ts';
+import { JsonConstant, jsonText } from '../../src/monitor/json-text.ts';
 
 type Found = { value: unknown } | { error: string };
 
@@ -59,6 +59,23 @@ describe('a JSON stream', () => {
   it('keeps integers beyond a double', () => {
     expect(read('[18446744073709551615] ')).toEqual(values([18446744073709551615n]));
     expect(jsonText({ id: 18446744073709551615n })).toBe('{"id": 18446744073709551615}');
+  });
+
+  it('writes a value that never changes once for each layout, in its place as any other', () => {
+    const value = { a: [1, { b: 'x' }], c: {} };
+    let read = 0;
+    const counted = new Proxy(value, {
+      ownKeys: (target) => {
+        read++;
+        return Reflect.ownKeys(target);
+      },
+    });
+    const constant = new JsonConstant(counted);
+    for (const pretty of [false, true, false, true])
+      for (const id of [1, 2])
+        expect(jsonText({ return: constant, id }, pretty)).toBe(jsonText({ return: value, id }, pretty));
+    expect(jsonText([constant], true)).toBe(jsonText([value], true));
+    expect(read).toBe(2);
   });
 
   it('has no prototype in its objects', () => {
