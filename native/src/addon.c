@@ -6,7 +6,8 @@
  * Readiness: libuv watches the context's epoll descriptor. Each wake-up delivers up to NE_MAX_EVENTS pairs of (handle, bits) in one call
  * to JavaScript, through an Int32Array made beforehand. With busy polling switched on, the callback looks again for up to that long before
  * it goes back to sleep, but only while that has paid lately (`credit`): traffic that comes in quick succession earns it, idleness and
- * slow traffic lose it, and an idle process is never woken at all.
+ * slow traffic lose it, and an idle process is never woken at all. Between two looks others that wait for the core have it; when one took it,
+ * polling is over for some time.
  *
  * Life: the host lives until its environment ends or every bound function is garbage; `shutdown` closes its descriptors at once. The
  * libuv handle keeps the process alive only while a handle is watched or the timer is armed.
@@ -19,6 +20,7 @@
 #include <linux/ioctl.h>
 #include <net/if.h>
 #include <node_api.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -45,6 +47,8 @@ typedef struct {
 } host;
 
 enum { CREDIT_MAX = 16, BUSY_ROUNDS = 64, QUICK_ROUNDS = 8 };
+/* A look that takes so long lost the core to somebody, maybe to the peer itself: then polling waits for this many wake-ups in quick succession. */
+enum { AWAY_NS = 15000, CONTENDED_DEBT = 64 };
 
 static int64_t now_ns(void) {
   struct timespec t;
@@ -226,7 +230,7 @@ static void on_readable(uv_handle_t *poll, int status, int events) {
   h->dispatching = true;
   if (h->busy_ns > 0 && h->idle_since_ns != 0) {
     bool quick = now_ns() - h->idle_since_ns < 2 * h->busy_ns;
-    if (quick && h->credit < CREDIT_MAX) h->credit += 2;
+    if (quick && h->credit < CREDIT_MAX) h->credit += h->credit < 0 ? 1 : 2;
     else if (!quick && h->credit > 0) h->credit--;
   }
   for (int round = 0; round < BUSY_ROUNDS; round++) {
@@ -239,10 +243,17 @@ static void on_readable(uv_handle_t *poll, int status, int events) {
     if (h->busy_ns == 0 || h->credit <= 0) break;
     int64_t end = now_ns() + h->busy_ns;
     int found = 0;
-    while (found == 0 && now_ns() < end) {
+    bool contended = false;
+    for (int64_t now = now_ns(); found == 0 && now < end;) {
       found = ne_poll(h->core, h->events, (int)(h->events_room / 2));
-      if (found == 0) h->core->stats.busy_polls++;
+      if (found != 0) break;
+      h->core->stats.busy_polls++;
+      sched_yield();
+      int64_t before = now;
+      now = now_ns();
+      contended = contended || now - before > AWAY_NS;
     }
+    if (contended) h->credit = -CONTENDED_DEBT;
     if (found <= 0) {
       h->credit -= 2;
       break;

@@ -73,6 +73,8 @@ export class NativeHostIo implements HostIo {
   readonly #events = new Int32Array(2 * EVENT_PAIRS);
   readonly #mailbox = new Uint8Array(ADDRESS_BYTES);
   readonly #pair = new Int32Array(2);
+  /** What came with a message: how many descriptors, how many too many, and the handles. */
+  #passed = new Int32Array(2);
   readonly #watches: (Watch | undefined)[] = [];
   readonly #maps = new WeakMap<Uint8Array, object>();
   readonly #mapped = new Set<WeakRef<Uint8Array>>();
@@ -537,9 +539,14 @@ export class NativeHostIo implements HostIo {
     target: Uint8Array,
     maxFds: number,
   ): { bytes: number; fds: Handle[]; excessFds: number } {
-    const out = new Int32Array(2 + Math.max(0, maxFds));
-    const bytes = this.#addon.receiveWithFds(handle, target, maxFds, out);
-    return { bytes, fds: [...out.subarray(2, 2 + out[0]!)], excessFds: out[1]! };
+    if (this.#passed.length < 2 + maxFds) this.#passed = new Int32Array(2 + maxFds);
+    const passed = this.#passed;
+    passed[0] = 0;
+    passed[1] = 0;
+    const bytes = this.#addon.receiveWithFds(handle, target, maxFds, passed);
+    const fds: Handle[] = [];
+    for (let i = 0; i < passed[0]!; i++) fds.push(passed[2 + i]!);
+    return { bytes, fds, excessFds: passed[1]! };
   }
 
   eventFd(): Handle {
