@@ -35,8 +35,8 @@ import { packageVersion } from './version.ts';
 const STATUS_MS = 500;
 const DRAIN_MS = 2000;
 /**
- * Kicks (vhost-user) come in quick succession: waking up costs more than looking again, for as long as that finds something. Not for vfio-user: bench/vfio-user-latency.ts has
- * register reads 3 % faster by it, and the slowest one in a hundred several times slower, for the guest's CPU wants the core.
+ * What a guest in another process asks for comes in quick succession (kicks, register reads that its CPU waits for): waking up costs more than looking again, for as long as
+ * that finds something, and nobody else wants the core.
  */
 const GUEST_BUSY_POLL_NS = 50_000;
 
@@ -70,7 +70,7 @@ async function run(declarations: readonly Declaration[]): Promise<number> {
   const wanted = process.env.NETEMU_HOST_IO;
   const hostIo = createHostIo({
     implementation: wanted === 'native' || wanted === 'portable' ? wanted : 'auto',
-    ...(declarations.some(servesRings) && { busyPollNs: GUEST_BUSY_POLL_NS }),
+    ...(declarations.some(servesOtherProcess) && { busyPollNs: GUEST_BUSY_POLL_NS }),
   });
   const epochMs = Date.now();
   const v86 = declarations.findLast(({ kind }) => kind === 'guest');
@@ -148,11 +148,11 @@ async function run(declarations: readonly Declaration[]): Promise<number> {
   }
 }
 
-/** Another process kicks this device's rings. */
-function servesRings(declaration: Declaration): boolean {
+/** The guest of this device is in another process. */
+function servesOtherProcess(declaration: Declaration): boolean {
   if (declaration.kind !== 'device') return false;
   const { device } = declaration;
-  return device.model === 'virtio-net' && device.vhostUser !== undefined;
+  return device.vfioUser !== undefined || (device.model === 'virtio-net' && device.vhostUser !== undefined);
 }
 
 async function resolveHost(name: string, family: 4 | 6 | undefined): Promise<string> {

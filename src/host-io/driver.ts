@@ -25,6 +25,7 @@ export class LoopDriver {
   readonly #arm: ArmTimer;
   readonly #soon: () => void;
   readonly #immediates: Immediates;
+  readonly #isVirtual: boolean;
   #armedNs = Number.POSITIVE_INFINITY;
   /** What setImmediate returned, or null: none is due. */
   #immediate: unknown = null;
@@ -35,6 +36,7 @@ export class LoopDriver {
     this.loop = loop;
     this.#arm = arm;
     this.#immediates = immediates;
+    this.#isVirtual = loop.clock instanceof VirtualClock;
     this.#soon = () => {
       this.#immediate = null;
       this.turn();
@@ -95,9 +97,9 @@ export class LoopDriver {
 
   /** A virtual clock does not move while anybody waits: who moves it runs what is due. */
   #nextNs(): number {
-    const { clock, nextNs } = this.loop;
-    if (!(clock instanceof VirtualClock) || nextNs === Number.NEGATIVE_INFINITY) return nextNs;
-    return nextNs <= clock.nowNs() ? Number.NEGATIVE_INFINITY : Number.POSITIVE_INFINITY;
+    const { nextNs } = this.loop;
+    if (!this.#isVirtual || nextNs === Number.NEGATIVE_INFINITY) return nextNs;
+    return nextNs <= this.loop.clock.nowNs() ? Number.NEGATIVE_INFINITY : Number.POSITIVE_INFINITY;
   }
 
   stop(): void {

@@ -36,28 +36,29 @@ export class Regions {
     return count > 0 && offset + count <= this.bytes(region);
   }
 
-  /** The bytes of a run that the region holds; valid until the next read. */
-  read(region: number, offset: number, count: number): Uint8Array {
-    if (count > this.#scratch.byteLength) this.#scratch = new DataView(new ArrayBuffer(count));
-    const target = this.#scratch;
-    for (let done = 0; done < count; ) {
-      const size = accessSize(offset + done, count - done, count);
-      const value = this.#readOne(region, offset + done, size);
-      if (size === 4) target.setUint32(done, value, true);
-      else if (size === 2) target.setUint16(done, value, true);
-      else target.setUint8(done, value);
-      done += size;
-    }
-    return new Uint8Array(target.buffer, 0, count);
-  }
-
-  #readOne(region: number, offset: number, size: number): number {
+  /** One access of 1, 2 or 4 bytes within the region. */
+  readOne(region: number, offset: number, size: number): number {
     if (region === REGION_CONFIG) return this.#device.readConfig(offset, size);
     if (region !== REGION_ROM) return this.#device.readBar(region, offset, size);
     const rom = this.#device.rom;
     let value = 0;
     for (let i = size - 1; i >= 0; i--) value = value * 256 + (rom?.[offset + i] ?? 0xff);
     return value;
+  }
+
+  /** The bytes of a run that the region holds; valid until the next read. */
+  read(region: number, offset: number, count: number): Uint8Array {
+    if (count > this.#scratch.byteLength) this.#scratch = new DataView(new ArrayBuffer(count));
+    const target = this.#scratch;
+    for (let done = 0; done < count; ) {
+      const size = accessSize(offset + done, count - done, count);
+      const value = this.readOne(region, offset + done, size);
+      if (size === 4) target.setUint32(done, value, true);
+      else if (size === 2) target.setUint16(done, value, true);
+      else target.setUint8(done, value);
+      done += size;
+    }
+    return new Uint8Array(target.buffer, 0, count);
   }
 
   write(region: number, offset: number, source: DataView, at: number, count: number): void {

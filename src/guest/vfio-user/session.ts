@@ -283,13 +283,20 @@ export class Session {
     const count = view.getUint32(from + 12, true);
     if (!this.#regions.holds(region, offset, count) || count > p.MAX_TRANSFER_BYTES) return p.EINVAL;
     // The reply is begun when the device has been read: within its DMA, other commands may be answered.
-    const data = this.#regions.read(region, offset, count);
+    // A guest's own access, which its CPU waits for, needs no array.
+    const isOne = count === 4 || count === 2 || count === 1;
+    const value = isOne ? this.#regions.readOne(region, offset, count) : 0;
+    const data = isOne ? null : this.#regions.read(region, offset, count);
     const out = this.#wire.reply(at, p.REGION_ACCESS_BYTES + count);
     const reply = this.#wire.outView;
     p.putU64(reply, out, offset);
     reply.setUint32(out + 8, region, true);
     reply.setUint32(out + 12, count, true);
-    this.#wire.out.set(data, out + p.REGION_ACCESS_BYTES);
+    const place = out + p.REGION_ACCESS_BYTES;
+    if (data !== null) this.#wire.out.set(data, place);
+    else if (count === 4) reply.setUint32(place, value, true);
+    else if (count === 2) reply.setUint16(place, value, true);
+    else reply.setUint8(place, value);
     return 0;
   }
 
