@@ -30,9 +30,12 @@ export interface PortCounts {
   txRate: number;
 }
 
+/** testpmd comes with the development files, which bring every driver along. */
+export const DPDK_PACKAGES = ['dpdk', 'dpdk-dev'] as const;
+
 /** Installs what a Testpmd needs. */
 export function ensureDpdk(): Promise<void> {
-  return ensureForky('dpdk');
+  return ensureForky(...DPDK_PACKAGES);
 }
 
 /** A running testpmd; its prompt is used for commands. */

@@ -204,6 +204,8 @@ export class Guest {
       return;
     }
     try {
+      // What the guest did to a device before it asked may lie unread on another descriptor of this process, posted; it is read in this turn of the event loop.
+      for (let turns = 0; turns < 2; turns++) await new Promise((resolve) => setImmediate(resolve));
       const answer = await handler(argument);
       this.#child.stdin?.write(`${answer}\n`);
     } catch (error) {

@@ -8,6 +8,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { capture, tail } from './command.ts';
+import { DPDK_PACKAGES } from './dpdk.ts';
 import { ensureForky, forkyCommand } from './forky.ts';
 
 const VSWITCHD = '/usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk';
@@ -17,7 +18,7 @@ const POLL_MS = 20;
 
 /** Installs what an OpenVSwitch needs. */
 export function ensureOvs(): Promise<void> {
-  return ensureForky('openvswitch-switch', 'openvswitch-switch-dpdk');
+  return ensureForky(...DPDK_PACKAGES, 'openvswitch-switch', 'openvswitch-switch-dpdk');
 }
 
 export class OpenVSwitch {

@@ -6,9 +6,11 @@
 import { realpathSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { ensureInstalled } from './apt.ts';
+import { ensureDpdk } from './dpdk.ts';
 import { ensureForky } from './forky.ts';
 import { ensureInitramfs } from './initramfs.ts';
 import { ensureKernel } from './kernel.ts';
+import { ensureOvs } from './ovs.ts';
 
 interface Peer {
   prepare: () => Promise<unknown>;
@@ -51,8 +53,8 @@ const PEERS = {
   qmp: forky('python3', 'python3-qemu-qmp'),
   firmware: debian('seabios', 'ipxe-qemu'),
   'firmware-uefi': debian('ovmf'),
-  dpdk: forky('dpdk'),
-  'ovs-dpdk': forky('openvswitch-switch', 'openvswitch-switch-dpdk'),
+  dpdk: { prepare: ensureDpdk },
+  'ovs-dpdk': { prepare: ensureOvs },
 } satisfies Record<string, Peer>;
 
 export type PeerName = keyof typeof PEERS;
