@@ -223,6 +223,25 @@ static void shrink_region(input *in) {
   else ne_set_region(c, 1 + byte_of(in) % 3, memory, length < MEMORY_BYTES ? length : MEMORY_BYTES);
 }
 
+/* Each run that is copied lies within the two regions; one that does not fit its target changes nothing. */
+static void copies(input *in) {
+  int32_t list[LIST * NE_COPY_WORDS];
+  uint32_t count = byte_of(in) % (LIST + 1);
+  int whole = 0;
+  for (uint32_t i = 0; i < count * NE_COPY_WORDS; i++) list[i] = number_of(in);
+  for (uint32_t i = 0; i < count; i++) {
+    int32_t *run = list + i * NE_COPY_WORDS;
+    if (byte_of(in) & 1) run[NE_COPY_SOURCE] &= 3, run[NE_COPY_TARGET] &= 1;
+    if (run[NE_COPY_SOURCE] < 0 || run[NE_COPY_SOURCE] >= NE_MAX_REGIONS) continue;
+    if (run[NE_COPY_TARGET] < 0 || run[NE_COPY_TARGET] >= NE_MAX_REGIONS) continue;
+    if (run[NE_COPY_FROM] < 0 || run[NE_COPY_TO] < 0 || run[NE_COPY_LENGTH] < 0) continue;
+    whole += (uint64_t)run[NE_COPY_TO] + (uint64_t)run[NE_COPY_LENGTH] <= c->regions[run[NE_COPY_TARGET]].length;
+  }
+  HOLDS(ne_attach_copies(c, list, sizeof list / sizeof list[0]) == 0);
+  HOLDS(ne_copy_all(c, count) == whole);
+  HOLDS(ne_copy_all(c, LIST + 1) == -EINVAL);
+}
+
 static void sums(input *in) {
   size_t length = (size_t)(in->end - in->at), from = byte_of(in);
   uint8_t *copy = malloc(length + 1);
@@ -261,7 +280,9 @@ static void step(input *in) {
     case 16:
       if (udp > 0) byte_of(in) & 1 ? send_datagrams(in, udp) : receive_datagrams(in, udp);
       break;
-    default: sums(in);
+    default:
+      sums(in);
+      copies(in);
   }
 }
 

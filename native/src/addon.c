@@ -35,7 +35,7 @@ typedef struct {
   bool ending; /* the environment is */
   napi_async_cleanup_hook_handle hook;
   napi_async_context async;
-  napi_ref receiver, on_ready, events_array, mailbox_array, table_array;
+  napi_ref receiver, on_ready, events_array, mailbox_array, table_array, copies_array;
   napi_ref region_arrays[NE_MAX_REGIONS];
   int32_t *events;
   uint32_t events_room;
@@ -299,6 +299,7 @@ static void end(host *h) {
   stop_polling(h);
   ne_context_shutdown(h->core);
   drop_reference(h->env, &h->table_array);
+  drop_reference(h->env, &h->copies_array);
   for (int i = 0; i < NE_MAX_REGIONS; i++) drop_reference(h->env, &h->region_arrays[i]);
   /* The callback refers to the bound functions: a circle that garbage collection cannot see through. */
   drop_reference(h->env, &h->on_ready);
@@ -393,6 +394,27 @@ static napi_value f_attach_table(napi_env env, napi_callback_info info) {
     napi_create_reference(env, a[0], 1, &h->table_array);
   }
   return number(env, result);
+}
+
+static napi_value f_attach_copies(napi_env env, napi_callback_info info) {
+  ARGUMENTS(1);
+  void *place = NULL;
+  size_t length;
+  NEED(get_array(env, a[0], napi_int32_array, &place, &length));
+  int result = ne_attach_copies(c, place, length);
+  if (result == 0) {
+    drop_reference(env, &h->copies_array);
+    napi_create_reference(env, a[0], 1, &h->copies_array);
+  }
+  return number(env, result);
+}
+
+/* (count) */
+static napi_value f_copy_all(napi_env env, napi_callback_info info) {
+  ARGUMENTS(1);
+  uint32_t count;
+  NEED(napi_get_value_uint32(env, a[0], &count) == napi_ok);
+  return number(env, ne_copy_all(c, count));
 }
 
 static napi_value f_set_region(napi_env env, napi_callback_info info) {
@@ -1033,6 +1055,8 @@ static const struct {
     {"stats", f_stats},
     {"attachTable", f_attach_table},
     {"setRegion", f_set_region},
+    {"attachCopies", f_attach_copies},
+    {"copyAll", f_copy_all},
     {"map", f_map},
     {"unmap", f_unmap},
     {"udpOpen", f_udp_open},
@@ -1189,6 +1213,8 @@ NAPI_MODULE_INIT() {
       {"ROOM", NE_ROOM},                 {"READABLE", NE_READABLE},     {"WRITABLE", NE_WRITABLE},
       {"HUNG_UP", NE_HUNG_UP},           {"FAILED", NE_FAILED},         {"ADDRESS_BYTES", NE_ADDRESS_BYTES},
       {"NETWORK_ERROR_BYTES", NE_NETWORK_ERROR_BYTES}, {"NETWORK_ERROR_QUOTE", NE_NETWORK_ERROR_QUOTE},
+      {"COPY_SOURCE", NE_COPY_SOURCE},   {"COPY_FROM", NE_COPY_FROM},   {"COPY_TARGET", NE_COPY_TARGET},
+      {"COPY_TO", NE_COPY_TO},           {"COPY_LENGTH", NE_COPY_LENGTH}, {"COPY_WORDS", NE_COPY_WORDS},
   };
   napi_value layout;
   napi_create_object(env, &layout);

@@ -120,6 +120,8 @@ void ne_context_shutdown(ne_context *c) {
   c->timer_armed = false;
   c->table = NULL;
   c->table_words = 0;
+  c->copies = NULL;
+  c->copies_max = 0;
   memset(c->regions, 0, sizeof c->regions);
   c->region_count = 0;
 }

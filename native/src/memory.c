@@ -25,6 +25,56 @@ int ne_set_region(ne_context *c, uint32_t region, uint8_t *base, size_t length) 
   return 0;
 }
 
+int ne_attach_copies(ne_context *c, const int32_t *list, size_t words) {
+  if (c->closed) return -EBADF;
+  if (words < NE_COPY_WORDS || words > INT32_MAX) return -EINVAL;
+  c->copies = list;
+  c->copies_max = (uint32_t)(words / NE_COPY_WORDS);
+  return 0;
+}
+
+/* Runs looked ahead, and the bytes at the beginning of each that are asked for: the processor's own prefetcher goes on from there. */
+enum { AHEAD = 4, LINE_BYTES = 64, ASKED_BYTES = 128 };
+
+/* Asks for the beginning of a run, which another processor may have written last. No access: any address will do. */
+static inline void expect(const ne_context *c, const int32_t *run) {
+  int32_t source = run[NE_COPY_SOURCE], target = run[NE_COPY_TARGET];
+  if (source < 0 || source >= NE_MAX_REGIONS || target < 0 || target >= NE_MAX_REGIONS) return;
+  uintptr_t from = (uintptr_t)c->regions[source].base + (uint32_t)run[NE_COPY_FROM];
+  uintptr_t to = (uintptr_t)c->regions[target].base + (uint32_t)run[NE_COPY_TO];
+  for (int32_t at = 0; at < ASKED_BYTES && at < run[NE_COPY_LENGTH]; at += LINE_BYTES) {
+    __builtin_prefetch((const void *)(from + (uint32_t)at), 0);
+    __builtin_prefetch((const void *)(to + (uint32_t)at), 1);
+  }
+}
+
+static bool copy_run(const ne_context *c, const int32_t *run) {
+  int32_t source = run[NE_COPY_SOURCE], from = run[NE_COPY_FROM];
+  int32_t target = run[NE_COPY_TARGET], to = run[NE_COPY_TO], length = run[NE_COPY_LENGTH];
+  if (source < 0 || source >= NE_MAX_REGIONS || target < 0 || target >= NE_MAX_REGIONS) return false;
+  if (from < 0 || to < 0 || length < 0) return false;
+  const ne_region *t = &c->regions[target], *s = &c->regions[source];
+  if ((uint64_t)to + (uint64_t)length > t->length) return false;
+  uint64_t there = (uint64_t)from < s->length ? s->length - (uint64_t)from : 0;
+  if (there > (uint64_t)length) there = (uint64_t)length;
+  if (there > 0) memmove(t->base + to, s->base + from, there);
+  if ((uint64_t)length > there) memset(t->base + to + there, 0, (uint64_t)length - there);
+  return true;
+}
+
+int ne_copy_all(ne_context *c, uint32_t count) {
+  if (c->closed) return -EBADF;
+  if (count > c->copies_max) return -EINVAL;
+  const int32_t *run = c->copies;
+  int done = 0;
+  for (uint32_t i = 0; i < count && i < AHEAD; i++) expect(c, run + i * NE_COPY_WORDS);
+  for (uint32_t i = 0; i < count; i++, run += NE_COPY_WORDS) {
+    if (i + AHEAD < count) expect(c, run + AHEAD * NE_COPY_WORDS);
+    done += copy_run(c, run);
+  }
+  return done;
+}
+
 void ne_forget_memory(ne_context *c, const uint8_t *base, size_t length) {
   for (uint32_t i = 0; i < c->region_count; i++) {
     ne_region *r = &c->regions[i];

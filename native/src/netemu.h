@@ -42,6 +42,9 @@ enum {
   NE_ROOM = 14
 };
 
+/* One run of a list of copies; the same as src/core/copy-list.ts. */
+enum { NE_COPY_SOURCE = 0, NE_COPY_FROM = 1, NE_COPY_TARGET = 2, NE_COPY_TO = 3, NE_COPY_LENGTH = 4, NE_COPY_WORDS = 5 };
+
 /* Readiness bits; the same as src/host-io/host-io.ts. */
 enum { NE_READABLE = 1, NE_WRITABLE = 2, NE_HUNG_UP = 4, NE_FAILED = 8 };
 
@@ -116,6 +119,8 @@ typedef struct {
   uint32_t table_words;
   ne_region regions[NE_MAX_REGIONS];
   uint32_t region_count;
+  const int32_t *copies;   /* the list of ne_copy_all */
+  uint32_t copies_max;
 
   int epoll_fd;
   int timer_fd;
@@ -157,6 +162,13 @@ int ne_close(ne_context *c, int32_t handle);
 /* --- memory.c: the frame table, regions, and iovecs built from frames --- */
 int ne_attach_table(ne_context *c, int32_t *table, size_t words);
 int ne_set_region(ne_context *c, uint32_t region, uint8_t *base, size_t length);
+/* Where ne_copy_all reads what to copy: NE_COPY_WORDS for each run. */
+int ne_attach_copies(ne_context *c, const int32_t *list, size_t words);
+/*
+ * Copies the first `count` runs of the list. Of a source region that was taken away, or ends before the run, zeros are copied; a run whose target is
+ * not wholly in its region is left out. Returns how many were not.
+ */
+int ne_copy_all(ne_context *c, uint32_t count);
 /* Forgets every region that lies in [base, base + length). */
 void ne_forget_memory(ne_context *c, const uint8_t *base, size_t length);
 

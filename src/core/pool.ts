@@ -20,6 +20,7 @@
  */
 
 import { ByteMemory, NO_MEMORY } from './copy.ts';
+import { CopyList } from './copy-list.ts';
 import { InvariantError } from './errors.ts';
 
 /** Words of a record; a frame number indexes its first word: `table[frame + OFFSET]`. */
@@ -139,6 +140,8 @@ export class FramePool {
   readonly regions: Uint8Array[];
   /** The regions once more, as what copy.ts copies between. */
   readonly memories: ByteMemory[];
+  /** What is copied between regions, many runs at once. */
+  readonly copies: CopyList;
   readonly debug: boolean;
   /** Slots in all. */
   readonly capacity: number;
@@ -176,6 +179,7 @@ export class FramePool {
       this.bytes = attached.memory.bytes;
       this.regions = [this.bytes];
       this.memories = [new ByteMemory(this.bytes)];
+      this.copies = new CopyList(this.memories);
       this.#small = this.#large = this.#bare = new FreeList(0);
       return;
     }
@@ -186,6 +190,7 @@ export class FramePool {
     this.bytes = options.allocate?.(slotBytes) ?? new Uint8Array(memory(slotBytes));
     this.regions = [this.bytes];
     this.memories = [new ByteMemory(this.bytes)];
+    this.copies = new CopyList(this.memories);
     this.#small = new FreeList(smallSlots);
     this.#large = new FreeList(largeSlots);
     this.#bare = new FreeList(bareRecords);

@@ -20,6 +20,9 @@ export interface BoundAddon {
   stats(out: Float64Array): number;
   attachTable(table: Int32Array): number;
   setRegion(region: number, bytes: Uint8Array): number;
+  /** The list of core/copy-list.ts; `copyAll` copies the first `count` runs of it, and returns how many fitted their targets. */
+  attachCopies(list: Int32Array): number;
+  copyAll(count: number): number;
   map(handle: number, offset: number, length: number, writable: boolean): number | [Uint8Array, object];
   unmap(memory: Uint8Array, owner: object): number;
   udpOpen(

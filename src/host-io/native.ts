@@ -120,6 +120,8 @@ export class NativeHostIo implements HostIo {
     this.#pool = pool;
     this.#check(this.#addon.attachTable(pool.table), 'attach', 'frame table');
     pool.watchRegions(this.#regions);
+    this.#check(this.#addon.attachCopies(pool.copies.list), 'attach', 'list of copies');
+    pool.copies.engine = this.#addon.copyAll;
   }
 
   readonly #regions = {
@@ -603,7 +605,10 @@ export class NativeHostIo implements HostIo {
     this.#muteTimer = null;
     this.#muted.clear();
     this.#watches.length = 0;
-    this.#pool?.unwatchRegions(this.#regions);
+    if (this.#pool !== null) {
+      this.#pool.unwatchRegions(this.#regions);
+      this.#pool.copies.engine = null;
+    }
     this.#pool = null;
     for (const reference of this.#mapped) {
       const memory = reference.deref();

@@ -56,6 +56,8 @@ export const NOT_BORROWABLE = -1;
 export class GuestMemory {
   /** The memory of the range that `translate` hit last. */
   hit: ByteMemory = NO_MEMORY;
+  /** The pool's region in which `locate` found its run last. */
+  hitRegion = 0;
   /** Changes whenever a range comes or goes: what was translated before is void. */
   generation = 0;
 
@@ -234,6 +236,25 @@ export class GuestMemory {
       return this.#find(address, length, access);
     }
     return address - this.#start;
+  }
+
+  /**
+   * `translate` for runs that are copied later, by region number (core/copy-list.ts): returns the offset in region `hitRegion`, or -1. Not for
+   * writing while there is a dirty log, which would be marked before the copy.
+   */
+  locate(address: number, length: number, access: number): number {
+    const offset = this.translate(address, length, access);
+    if (offset < 0) return -1;
+    const regions = this.#range!.regions;
+    if (regions.length === 1) {
+      this.hitRegion = regions[0]!;
+      return offset;
+    }
+    const part = Math.floor(offset / REGION_BYTES);
+    const within = offset - part * REGION_BYTES;
+    if (within + length > REGION_BYTES) return -1;
+    this.hitRegion = regions[part]!;
+    return within;
   }
 
   #find(address: number, length: number, access: number): number {

@@ -3,6 +3,7 @@
 import { closeSync, ftruncateSync, openSync, statSync, writeSync } from 'node:fs';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import * as copyLayout from '../../src/core/copy-list.ts';
 import { HostIoError, UnsupportedError } from '../../src/core/errors.ts';
 import * as poolLayout from '../../src/core/pool.ts';
 import { FramePool, GSO_SIZE, TOTAL } from '../../src/core/pool.ts';
@@ -16,10 +17,10 @@ const addon = loadAddon();
 
 describe('the addon', () => {
   it('has the record layout of core/pool.ts and the constants of host-io.ts', () => {
-    const mine: Record<string, unknown> = { ...poolLayout, ...hostIo };
+    const mine: Record<string, unknown> = { ...poolLayout, ...copyLayout, ...hostIo };
     for (const [name, value] of Object.entries(addon.layout))
       expect([name, mine[name]]).toEqual([name, value]);
-    expect(Object.keys(addon.layout).length).toBe(21);
+    expect(Object.keys(addon.layout).length).toBe(27);
   });
 
   it('is reported as missing where there is none', () => {

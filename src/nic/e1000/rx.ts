@@ -11,6 +11,7 @@
  */
 
 import { copyMemory } from '../../core/copy.ts';
+import { COPY_LENGTH, COPY_WORDS } from '../../core/copy-list.ts';
 import { FACT_CSUM_VALID, FACTS, LENGTH, NEXT, OFFSET, TOTAL } from '../../core/pool.ts';
 import type { Port } from '../../core/port.ts';
 import { DMA_BOTH, DMA_WRITE } from '../../pci/guest-memory.ts';
@@ -71,6 +72,8 @@ import { FCS_BYTES, PRC64, sizeBin } from './stats.ts';
 const NORMAL_MAX_BYTES = 1522;
 const LONG_MAX_BYTES = 16_384;
 const LOOP_MAX = 2048;
+/** Frames copied at once; what else a delivery brings is copied one by one. */
+const COPIED_MAX = 256;
 
 const STATUS_DD = 1;
 const STATUS_EOP = 1 << 1;
@@ -104,6 +107,9 @@ export class Receiver {
   #epoch = 0;
 
   readonly #layout = new HeaderLayout();
+  /** Frames that are copied later: the first word of each one's descriptor, and its status. */
+  readonly #copiedAt = new Int32Array(COPIED_MAX);
+  readonly #copiedStatus = new Int32Array(COPIED_MAX);
   readonly #loopFrames: Int32Array;
   readonly #readyLater: () => void;
   readonly #scratch = new Uint8Array(DESCRIPTOR_BYTES);
@@ -383,6 +389,9 @@ export class Receiver {
     const tagType = regs[VET >> 2] & 0xffff;
     const filterType = filter.vlanType;
     const maxBytes = Math.min(longest, this.#bufferBytes);
+    const { copies } = pool;
+    // Marks of a dirty log are set before the next translation, and must not be before the copy: hence at once.
+    const together = memory.dirtyLog === null ? copies.worthwhile(false) : LONG_MAX_BYTES;
     let head = regs[RDH >> 2];
     let free = this.#free();
     let bytes = 0;
@@ -397,7 +406,10 @@ export class Receiver {
       if (!filter.isMain(headers, at)) break;
       const d = ringAt + 4 * head;
       const address = (ringWords[d + 1] >>> 0) * 4294967296 + (ringWords[d] >>> 0);
-      const target = memory.translate(address, total, DMA_WRITE);
+      const later = total >= together && copies.count < COPIED_MAX;
+      const target = later
+        ? memory.locate(address, total, DMA_WRITE)
+        : memory.translate(address, total, DMA_WRITE);
       if (target < 0) break;
       let status = unchecked;
       if (checking) {
@@ -406,21 +418,40 @@ export class Receiver {
         else if (t[frame + FACTS] === FACT_CSUM_VALID) status = trusted;
         else status = STATUS_DD | STATUS_EOP | statusOf(verifyPlainTcp4(pool, at), rxcsum);
       }
-      copyMemory(slots, at, memory.hit, target, total);
-      ringWords[d + 2] = total;
-      ringWords[d + 3] = status;
+      if (later) {
+        this.#copiedAt[copies.count] = d;
+        this.#copiedStatus[copies.count] = status;
+        copies.add(0, at, memory.hitRegion, target, total);
+      } else {
+        copyMemory(slots, at, memory.hit, target, total);
+        ringWords[d + 2] = total;
+        ringWords[d + 3] = status;
+      }
       if (++head === count) head = 0;
       regs[PRC64 + sizeBin(total + FCS_BYTES)]++;
       bytes += total;
     }
     const received = i - from;
     if (received === 0) return 0;
+    if (copies.count !== 0) this.#copyTogether(ringWords);
     regs[RDH >> 2] = head;
     stats.rxFrames += received;
     stats.rxBytes += bytes;
     hardware.receivedTotals(received, bytes);
     pool.releaseAll(frames, from, i);
     return received;
+  }
+
+  /** Copies the frames that were gathered (core/copy-list.ts), and then writes their descriptors. */
+  #copyTogether(ringWords: Int32Array): void {
+    const { copies } = this.#chip.pool;
+    const { count, list } = copies;
+    copies.run();
+    for (let i = 0; i < count; i++) {
+      const d = this.#copiedAt[i];
+      ringWords[d + 2] = list[i * COPY_WORDS + COPY_LENGTH];
+      ringWords[d + 3] = this.#copiedStatus[i];
+    }
   }
 
   /**

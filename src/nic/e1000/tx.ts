@@ -114,6 +114,9 @@ export class Transmitter implements Lender {
   readonly #batchEnd = new Int32Array(BATCH);
   #batchFrom = 0;
   #batchTo = 0;
+  /** Frames of the batch whose bytes are still to be copied, and what their descriptors ask for. */
+  readonly #copiedFrames = new Int32Array(BATCH);
+  readonly #copiedOptions = new Int32Array(BATCH);
   /** Not yet counted in the statistics. */
   #newFrames = 0;
   #newBytes = 0;
@@ -267,6 +270,8 @@ export class Transmitter implements Lender {
   #walkRun(words: Int32Array, at: number, run: number): number {
     const { pool, memory, regs } = this.#chip;
     const t = pool.table;
+    const { copies } = pool;
+    const together = copies.worthwhile(false);
     const slots = pool.memories[0];
     const bytes = slots.bytes;
     const batch = this.#batch;
@@ -292,9 +297,22 @@ export class Transmitter implements Lender {
         length <= COPY_MAX_BYTES
       ) {
         const address = (words[at + 1] >>> 0) * 4294967296 + (words[at] >>> 0);
-        const from = memory.translate(address, length, DMA_READ);
+        const later = length >= together;
+        const from = later
+          ? memory.locate(address, length, DMA_READ)
+          : memory.translate(address, length, DMA_READ);
         if (from >= 0) frame = pool.alloc(length + SKEW_MAX);
-        if (frame !== 0) {
+        if (frame !== 0 && later) {
+          const to = t[frame + OFFSET] + (from & 7);
+          this.#copiedFrames[copies.count] = frame;
+          this.#copiedOptions[copies.count] = kind === WHOLE_DATA ? words[at + 3] : 0;
+          copies.add(memory.hitRegion, from, 0, to, length);
+          t[frame + OFFSET] = to;
+          t[frame + LENGTH] = length;
+          t[frame + TOTAL] = length;
+          newBytes += length;
+          newFrames++;
+        } else if (frame !== 0) {
           // The slot's bytes lie as the guest's do, so that they are copied in whole words.
           const to = t[frame + OFFSET] + (from & 7);
           copyRounded(memory.hit, from, slots, to, length);
@@ -313,6 +331,7 @@ export class Transmitter implements Lender {
       fetched = (fetched + 1) | 0;
       if (frame === 0) {
         // Everything else: the fields hold what the locals do while others look at them.
+        if (copies.count !== 0) this.#copyTogether();
         this.#fetched = (fetched - 1) | 0;
         this.#batchTo = place;
         going = this.#descriptor(words, at);
@@ -337,15 +356,35 @@ export class Transmitter implements Lender {
         this.#newFrames += newFrames;
         newBytes = 0;
         newFrames = 0;
+        if (copies.count !== 0) this.#copyTogether();
         if (!this.#flush() || epoch !== this.#epoch) return -1;
         place = this.#batchTo;
       }
     }
+    if (copies.count !== 0) this.#copyTogether();
     this.#advance(going ? fetched : (fetched - 1) | 0, i);
     this.#batchTo = place;
     this.#newBytes += newBytes;
     this.#newFrames += newFrames;
     return going ? walked + i : -1;
+  }
+
+  /** Copies the frames that were gathered (core/copy-list.ts), and does what needs their bytes. */
+  #copyTogether(): void {
+    const { pool, regs, hardware } = this.#chip;
+    const t = pool.table;
+    const { bytes } = pool;
+    const { count } = pool.copies;
+    pool.copies.run();
+    for (let i = 0; i < count; i++) {
+      const frame = this.#copiedFrames[i];
+      const length = t[frame + TOTAL];
+      const at = t[frame + OFFSET];
+      const options = this.#copiedOptions[i];
+      if ((options & POPTS) !== 0) this.#offload.checksums(frame, length, options, 0);
+      if ((bytes[at] & 1) === 0) regs[PTC64 + sizeBin(length + FCS_BYTES)]++;
+      else hardware.sent(length, isBroadcastMac(bytes, at), true);
+    }
   }
 
   /** `steps` descriptors more were taken; they never pass the ring's end by more than a lap. */

@@ -8,6 +8,7 @@
  */
 
 import { copyMemory } from '../../core/copy.ts';
+import { COPIES_MAX, COPY_TARGET, COPY_TO, COPY_WORDS } from '../../core/copy-list.ts';
 import {
   CSUM_OFFSET,
   CSUM_START,
@@ -17,6 +18,7 @@ import {
   GSO_SIZE,
   HEADER_LENGTH,
   LENGTH,
+  MAX_FRAME_BYTES,
   NEXT,
   OFFSET,
   REGION,
@@ -66,6 +68,8 @@ export class Receiver {
   readonly #zeros = new Uint8Array(FRAME_MIN_BYTES);
   /** Bytes written to each chain of a merged frame. */
   readonly #written = new Int32Array(CHAINS_MAX);
+  /** Flags in the packet header of each frame that is copied later. */
+  readonly #headerWord = new Int32Array(COPIES_MAX);
   /** The hash of the frame that is stored, and its kind. */
   hash = 0;
   hashType = 0;
@@ -125,6 +129,10 @@ export class Receiver {
   storePlain(frames: Int32Array, from: number, to: number): number {
     const queue = this.#queue;
     const { pool, memory, filter, headerBytes, hashReport, guestOffloads } = this.#net;
+    const { copies } = pool;
+    // Marks of a dirty log are set before the next translation, and must not be before the copy: hence at once.
+    const together =
+      memory.dirtyLog === null ? copies.worthwhile(this.#net.driverRunsBeside) : MAX_FRAME_BYTES + 1;
     const slots = pool.memories[0];
     const headers = slots.view;
     if (queue === null || hashReport || headerBytes !== PLAIN_HEADER_BYTES) return 0;
@@ -154,6 +162,14 @@ export class Receiver {
         const part = chains.writeFrom[chain];
         const needed = PLAIN_HEADER_BYTES + total;
         if (part >= chains.first[chain + 1] || chains.length[part] < needed) break;
+        if (total >= together) {
+          const to = memory.locate(chains.address[part], needed, DMA_WRITE);
+          if (to < 0 || (to & 3) !== 0) break;
+          this.#headerWord[copies.count] = facts === 0 ? 0 : checked;
+          copies.add(0, at, memory.hitRegion, to + PLAIN_HEADER_BYTES, total);
+          written[chain] = needed;
+          continue;
+        }
         const target = memory.translate(chains.address[part], needed, DMA_WRITE);
         if (target < 0 || (target & 3) !== 0) break;
         const { hit } = memory;
@@ -166,12 +182,27 @@ export class Receiver {
         written[chain] = needed;
       }
       if (chain === begin) break;
+      if (copies.count !== 0) this.#copyTogether();
       queue.pushRun(memory, chains.id, chains.slots, written, begin, chain);
       this.#pushed += chain - begin;
       this.#next = chain;
       if (chain < end) break;
     }
     return i - from;
+  }
+
+  /** Copies the frames that were gathered, and writes the packet header in front of each: its memory is at hand now. */
+  #copyTogether(): void {
+    const { copies, memories } = this.#net.pool;
+    const { count, list } = copies;
+    copies.run();
+    for (let i = 0, at = 0; i < count; i++, at += COPY_WORDS) {
+      const { words } = memories[list[at + COPY_TARGET]];
+      const header = (list[at + COPY_TO] - PLAIN_HEADER_BYTES) >> 2;
+      words[header] = this.#headerWord[i];
+      words[header + 1] = 0;
+      words[header + 2] = ONE_BUFFER;
+    }
   }
 
   /** Writes one frame into the driver's buffers; the frame stays the caller's. After the last one call `finish`. */

@@ -4,7 +4,7 @@
  *   kick → fetch → header checked, frame built → port.send → used
  *
  * The packet header (section 5.1.6) is copied out of guest memory once and then believed only as far as the frame bears it out. A short frame is copied whole
- * into a slot; of a long one the first PRIVATE_BYTES are copied and the rest is borrowed, and its chain is used when the last holder
+ * into a slot, with others in one go where that pays (core/copy-list.ts); of a long one the first PRIVATE_BYTES are copied and the rest is borrowed, and its chain is used when the last holder
  * releases the frame: in any order, or in the order of the ring, which IN_ORDER demands, and a transport
  * whose rings others may have to continue wants as long as it holds nobody up. What the port does not take waits here, at most one batch; all that is behind waits
  * in the guest's ring, and the driver's kicks are not asked for.
@@ -58,6 +58,8 @@ const PASS_CHAINS = 1024;
 const LOOKS_MAX = 32;
 const POOL_RETRY_NS = 1e6;
 const ENTRY_SHIFT = 16;
+/** Room for a packet header in front of a frame that is copied with it. */
+const HEADER_ROOM = 24;
 /** In place of an entry: the chain is used when the port took the frame; when the frame was released. */
 const NO_ENTRY = -1;
 const LENT = -2;
@@ -264,7 +266,7 @@ export class Transmitter implements Lender {
 
   /** Chains [0, count) of the batch as frames; returns how many chains were consumed. The most common case is handled here: a short plain frame in one part. */
   #buildAll(queue: VirtQueue, count: number): number {
-    const { memory, pool, headerBytes, inOrder, strictOrder, stats } = this.#net;
+    const { memory, pool, headerBytes, inOrder, driverRunsBeside, stats } = this.#net;
     const { first, writeFrom, address, length, id, slots } = this.#chains;
     const t = pool.table;
     const slotMemory = pool.memories[0];
@@ -273,8 +275,9 @@ export class Transmitter implements Lender {
     let place = 0;
     let sentBytes = 0;
     let i = 0;
-    // As long as nothing is lent, buffers go back in order without entries.
-    this.#anyEntry = inOrder && (strictOrder || this.#entriesFree < this.#entryId.length);
+    const together = pool.copies.worthwhile(driverRunsBeside);
+    // As long as nothing is lent or dropped, buffers go back in order without entries.
+    this.#anyEntry = inOrder && this.#entriesFree < this.#entryId.length;
     for (; i < count; i++) {
       const part = first[i];
       const parts = writeFrom[i] - part;
@@ -290,6 +293,15 @@ export class Transmitter implements Lender {
         from += headerBytes;
       }
       if (bytes >= FRAME_MIN_BYTES && bytes <= COPY_MAX_BYTES) {
+        if (bytes >= together) {
+          this.#to = place;
+          const taken = this.#copyTogether(queue, i, count, together);
+          place = this.#to;
+          if (taken !== 0) {
+            i += taken - 1;
+            continue;
+          }
+        }
         const headerAt = memory.translate(address[part], headerBytes, DMA_READ);
         // Flags and GSO type of zero: the rest of the header means nothing.
         if (headerAt >= 0 && memory.hit.view.getUint16(headerAt, true) === 0) {
@@ -317,17 +329,13 @@ export class Transmitter implements Lender {
       frame = this.#build(i);
       if (frame === EXHAUSTED) break;
       if (frame === DROPPED) {
-        if (inOrder) this.#useEntry(queue, this.#newEntry(id[i], slots[i]));
-        else this.#use(queue, id[i], slots[i]);
+        this.#useDropped(queue, i, place);
         continue;
       }
       sentBytes += t[frame + TOTAL];
       id[place] = id[i];
       slots[place] = slots[i];
-      if (t[frame + LENDER] > 0 && !this.#anyEntry) {
-        this.#frameEntry.fill(NO_ENTRY);
-        this.#anyEntry = true;
-      }
+      if (t[frame + LENDER] > 0 && !this.#anyEntry) this.#beginEntries(place);
       if (this.#anyEntry) this.#setEntry(frame, place);
       frames[place++] = frame;
       if (observe !== null) observe(frame);
@@ -336,6 +344,96 @@ export class Transmitter implements Lender {
     stats.txBytes += sentBytes;
     this.#to = place;
     return i;
+  }
+
+  /**
+   * Short frames, each in one piece, from chain `i` on: copied all at once with their packet headers, which are judged in the copies. Returns how many chains that was: up to the first of another kind, or for which
+   * there is no slot. Those that are dropped are used, the others' frames are appended to the batch.
+   */
+  #copyTogether(queue: VirtQueue, i: number, count: number, atLeast: number): number {
+    const { memory, pool, headerBytes, stats } = this.#net;
+    const { first, writeFrom, address, length, id, slots } = this.#chains;
+    const { copies, table: t } = pool;
+    const frames = this.#frames;
+    const start = this.#to;
+    let taken = 0;
+    for (let chain = i; chain < count; chain++) {
+      const part = first[chain];
+      const parts = writeFrom[chain] - part;
+      let bytes = length[part] - headerBytes;
+      let header = -1;
+      let region = 0;
+      if (parts === 2 && bytes === 0) {
+        header = memory.locate(address[part], headerBytes, DMA_READ);
+        if (header < 0) break;
+        region = memory.hitRegion;
+        bytes = length[part + 1];
+      } else if (parts !== 1) {
+        break;
+      }
+      if (bytes < FRAME_MIN_BYTES || bytes > COPY_MAX_BYTES || bytes < atLeast) break;
+      const all = header < 0 ? bytes + headerBytes : bytes;
+      const from = memory.locate(header < 0 ? address[part] : address[part + 1], all, DMA_READ);
+      if (from < 0) break;
+      const frame = pool.alloc(bytes + HEADER_ROOM + SKEW_MAX);
+      if (frame === 0) break;
+      const end = t[frame + OFFSET] + HEADER_ROOM + bytes + ((from + all - bytes) & SKEW_MAX);
+      copies.add(memory.hitRegion, from, 0, end - all, all);
+      if (header >= 0) copies.add(region, header, 0, end - bytes - headerBytes, headerBytes);
+      t[frame + OFFSET] = end - bytes;
+      t[frame + LENGTH] = bytes;
+      t[frame + TOTAL] = bytes;
+      frames[start + taken++] = frame;
+    }
+    copies.run();
+    const observe = this.observe;
+    const headers = pool.memories[0].view;
+    let place = start;
+    let sentBytes = 0;
+    for (let k = 0; k < taken; k++) {
+      const frame = frames[start + k];
+      const at = t[frame + OFFSET] - headerBytes;
+      // Flags and GSO type of zero: the rest of the header means nothing.
+      if (headers.getUint16(at, true) !== 0) {
+        this.#header.parse(pool.bytes, at, at + headerBytes, headerBytes);
+        const facts = this.#factsOf(t[frame + TOTAL]);
+        if (facts < 0) {
+          stats.txDropBadHeader++;
+          pool.release(frame);
+          this.#useDropped(queue, i + k, place);
+          continue;
+        }
+        this.#setFacts(frame, facts);
+      }
+      sentBytes += t[frame + TOTAL];
+      if (place !== i + k) {
+        id[place] = id[i + k];
+        slots[place] = slots[i + k];
+      }
+      if (this.#anyEntry) this.#setEntry(frame, place);
+      frames[place++] = frame;
+      if (observe !== null) observe(frame);
+    }
+    stats.txBytes += sentBytes;
+    this.#to = place;
+    return taken;
+  }
+
+  /** The chain of a frame that was dropped, behind `place` frames of the batch, goes back. */
+  #useDropped(queue: VirtQueue, chain: number, place: number): void {
+    const { id, slots } = this.#chains;
+    if (!this.#net.inOrder) {
+      this.#use(queue, id[chain], slots[chain]);
+      return;
+    }
+    if (!this.#anyEntry) this.#beginEntries(place);
+    this.#useEntry(queue, this.#newEntry(id[chain], slots[chain]));
+  }
+
+  /** From here on the chains of this batch are used by entries; so are, where the order counts, those of the `place` frames before. */
+  #beginEntries(place: number): void {
+    this.#anyEntry = true;
+    for (let i = 0; i < place; i++) this.#setEntry(this.#frames[i], i);
   }
 
   /** Says when the chain of the frame at `place` is used. */
@@ -395,16 +493,20 @@ export class Transmitter implements Lender {
     if (frame === NOT_RAM) return this.#badAddress();
     if (pool.table[frame + LENDER] !== 0) stats.txBorrowed++;
     if (bytes < FRAME_MIN_BYTES) padFrame(pool, frame);
-    if (facts !== 0) {
-      const t = pool.table;
-      t[frame + FACTS] = facts;
-      t[frame + GSO_SIZE] = header.gsoSize;
-      t[frame + HEADER_LENGTH] = header.hdrLen;
-      t[frame + CSUM_START] = header.csumStart;
-      t[frame + CSUM_OFFSET] = header.csumOffset;
-      if (facts > 0xff) stats.txSegmentations++;
-    }
+    if (facts !== 0) this.#setFacts(frame, facts);
     return frame;
+  }
+
+  /** What the header said and `#factsOf` found true. */
+  #setFacts(frame: number, facts: number): void {
+    const header = this.#header;
+    const t = this.#net.pool.table;
+    t[frame + FACTS] = facts;
+    t[frame + GSO_SIZE] = header.gsoSize;
+    t[frame + HEADER_LENGTH] = header.hdrLen;
+    t[frame + CSUM_START] = header.csumStart;
+    t[frame + CSUM_OFFSET] = header.csumOffset;
+    if (facts > 0xff) this.#net.stats.txSegmentations++;
   }
 
   /** A buffer outside RAM breaks the queue: no driver of ours would do that. */
