@@ -41,6 +41,8 @@ export class Receiver {
   ackNow = false;
   readonly windowMax: number;
   readonly #stack: TcpStack;
+  /** `next` after the peer's SYN. */
+  #start = 0;
   /** In order, for the sink. Shared and empty until something is held. */
   #held: FrameList = NO_FRAMES;
   #queue: Int32Array | null = null;
@@ -62,11 +64,17 @@ export class Receiver {
   /** The peer's SYN was seen: `next` is its successor. */
   start(next: number): void {
     this.next = next;
+    this.#start = next;
     this.edge = (next + Math.min(this.windowMax, 0xffff)) | 0;
   }
 
   get outOfOrder(): number {
     return this.#queued;
+  }
+
+  /** The widest window: what may be held, and what a header's field can say. */
+  get #most(): number {
+    return Math.min(this.windowMax, 0xffff << this.scale);
   }
 
   /** Something for SACK blocks to tell. */
@@ -355,22 +363,23 @@ export class Receiver {
     if (!syn && !this.finished) {
       const edge = this.#wantedEdge();
       const step = (edge - this.edge) | 0;
-      if (step >= Math.min(segmentBytes, this.windowMax >> 1)) this.edge = edge;
+      if (step >= Math.min(segmentBytes, this.#most >> 1)) this.edge = edge;
     }
     const window = Math.max(0, this.window);
     return syn ? Math.min(window, 0xffff) : Math.min(window >>> this.scale, 0xffff);
   }
 
   #wantedEdge(): number {
-    const free = Math.max(0, this.windowMax - this.heldBytes);
+    const free = Math.max(0, this.#most - this.heldBytes);
     return (this.next + Math.min(free, this.#stack.windowLimit(this.heldBytes > 0))) | 0;
   }
 
   /** Whether the sink took so much that the peer should hear of the wider window without waiting for more data. */
   windowOpened(segmentBytes: number): boolean {
-    if (this.finished) return false;
+    // Before the first data the window of the handshake is wide enough for any first flight.
+    if (this.finished || this.next === this.#start) return false;
     const step = (this.#wantedEdge() - this.edge) | 0;
-    return step >= Math.min(2 * segmentBytes, this.windowMax >> 1) && this.window < this.windowMax >> 1;
+    return step >= Math.min(2 * segmentBytes, this.#most >> 1) && this.window < this.#most >> 1;
   }
 
   /** Fills in the SACK blocks: what came twice, then what is queued out of order, the latest first. */

@@ -143,8 +143,8 @@ export class Sender {
   /** Bytes that the congestion window leaves, by RFC 6675's estimate of what is in the network. */
   #congestionRoom(): number {
     const proportional = this.#recovery === RECOVERY_FAST && this.#prr !== null && this.#c.sackUsed;
-    const window = proportional ? this.#prr!.windowBytes : Math.floor(this.congestion.windowBytes);
-    return window - this.#pipe();
+    const window = proportional ? this.#prr!.windowBytes : this.congestion.windowBytes;
+    return Math.floor(window) - this.#pipe();
   }
 
   #pipe(): number {

@@ -175,6 +175,16 @@ describe('loss by time (RFC 8985 section 6)', () => {
     p.send({ seq: 1, ack: at(10) });
   });
 
+  it('what may be sent in a recovery is a whole number of bytes', () => {
+    sent(10);
+    p.connection.sender.congestion.windowBytes += 2000.7;
+    p.run(20 * MS);
+    p.send({ seq: 1, ack: 1, sacks: [[at(1), at(6)]] });
+    const room = p.connection.sendRoom();
+    expect(room).toBeGreaterThan(0);
+    expect(Number.isInteger(room)).toBe(true);
+  });
+
   it('holes that were sent again are not sent a third time when the next recovery begins with them', () => {
     sent(14);
     p.run(20 * MS);
