@@ -6,7 +6,7 @@
  * Adding costs what copying some 30 bytes does, so short runs of memory that this processor wrote itself are copied at once: `worthwhile` says from which length on
  * a run is worth adding. Memory that another processor writes is worth it at any length.
  *
- * Rules: runs do not overlap each other; whoever adds one calls `run` before it returns to its own caller, so that the list is empty whenever
+ * Rules: runs are copied in their order; whoever adds one calls `run` before it returns to its own caller, so that the list is empty whenever
  * anybody else looks; a source that was taken away reads as zeros.
  */
 
@@ -39,21 +39,23 @@ export class CopyList {
   engineRuns = 0;
   readonly #memories: readonly ByteMemory[];
   #engine: CopyEngine | null = null;
+  #engineMinBytes = ENGINE_MIN_BYTES;
 
   /** `memories`: by region number, as they are at the time of `run`. */
   constructor(memories: readonly ByteMemory[]) {
     this.#memories = memories;
   }
 
-  /** Who copies from now on; null: this list itself. */
-  set engine(engine: CopyEngine | null) {
+  /** Who copies from now on; null: this list itself. `minBytes`: runs of memory of this processor's own are worth adding from this length on. */
+  setEngine(engine: CopyEngine | null, minBytes = ENGINE_MIN_BYTES): void {
     this.#engine = engine;
+    this.#engineMinBytes = minBytes;
   }
 
   /** Runs of at least this many bytes are worth adding; `shared`: another processor writes or reads the memory. */
   worthwhile(shared: boolean): number {
     if (this.#engine === null) return NEVER;
-    return shared ? 0 : ENGINE_MIN_BYTES;
+    return shared ? 0 : this.#engineMinBytes;
   }
 
   /** There must be room: `count < COPIES_MAX`. Bytes [from, from + length) of region `source` go to `to` of region `target`. */

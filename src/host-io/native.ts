@@ -121,7 +121,7 @@ export class NativeHostIo implements HostIo {
     this.#check(this.#addon.attachTable(pool.table), 'attach', 'frame table');
     pool.watchRegions(this.#regions);
     this.#check(this.#addon.attachCopies(pool.copies.list), 'attach', 'list of copies');
-    pool.copies.engine = this.#addon.copyAll;
+    pool.copies.setEngine(this.#addon.copyAll);
   }
 
   readonly #regions = {
@@ -607,7 +607,7 @@ export class NativeHostIo implements HostIo {
     this.#watches.length = 0;
     if (this.#pool !== null) {
       this.#pool.unwatchRegions(this.#regions);
-      this.#pool.copies.engine = null;
+      this.#pool.copies.setEngine(null);
     }
     this.#pool = null;
     for (const reference of this.#mapped) {

@@ -106,7 +106,7 @@ describe('copies made together', () => {
     const list = new CopyList([]);
     expect(list.worthwhile(false)).toBeGreaterThan(2 ** 30);
     expect(list.worthwhile(true)).toBeGreaterThan(2 ** 30);
-    list.engine = (count) => count;
+    list.setEngine((count) => count);
     expect(list.worthwhile(true)).toBe(0);
     expect(list.worthwhile(false)).toBeGreaterThan(60);
     expect(list.worthwhile(false)).toBeLessThan(1514);

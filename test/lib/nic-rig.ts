@@ -22,6 +22,8 @@ export interface NicRigOptions {
   /** The driver's faults are counted; default false. */
   strict?: boolean;
   log?: Logger;
+  /** A batch's bytes are copied together; default true. */
+  together?: boolean;
   /** Poisoned slots and checks of every frame; default true. */
   debug?: boolean;
 }
@@ -44,6 +46,7 @@ export abstract class NicRig<N extends Nic & { readonly port: Port }, O extends 
       ramBytes: 8 << 20,
       ramAddress: options.ramAddress ?? 0,
       debug: options.debug ?? true,
+      together: options.together ?? true,
     });
     this.nic = this.newNic();
     this.machine.plug(this.nic.port);

@@ -4,6 +4,16 @@
  */
 
 import { seededRandom, VirtualClock } from '../../src/core/clock.ts';
+import { copyMemory } from '../../src/core/copy.ts';
+import {
+  COPY_FROM,
+  COPY_LENGTH,
+  COPY_SOURCE,
+  COPY_TARGET,
+  COPY_TO,
+  COPY_WORDS,
+  type CopyEngine,
+} from '../../src/core/copy-list.ts';
 import { silentLogger } from '../../src/core/log.ts';
 import { Loop } from '../../src/core/loop.ts';
 import { FramePool } from '../../src/core/pool.ts';
@@ -106,6 +116,8 @@ export class TestMachine implements DeviceHost {
       small?: number;
       large?: number;
       debug?: boolean;
+      /** A batch's bytes are copied together, as with the addon (default), or frame by frame, as in a browser. */
+      together?: boolean;
     } = {},
   ) {
     this.pool = new FramePool({
@@ -114,6 +126,7 @@ export class TestMachine implements DeviceHost {
       bareRecords: 1024,
       debug: options.debug ?? true,
     });
+    if (options.together ?? true) this.pool.copies.setEngine(copyEngine(this.pool), 0);
     this.memory = new GuestMemory(this.pool);
     this.ram = new GuestRam(options.ramBytes ?? 4 << 20, options.ramAddress ?? 0);
     this.memory.add(this.ram.address, this.ram.bytes);
@@ -149,4 +162,22 @@ export class TestMachine implements DeviceHost {
   settle(ns = 1e9): void {
     this.loop.runUntil(this.clock.nowNs() + ns);
   }
+}
+
+/** What the addon does with a pool's list of copies: all that fit, one after the other. */
+export function copyEngine(pool: FramePool): CopyEngine {
+  const { copies, memories } = pool;
+  return (count) => {
+    const { list } = copies;
+    let done = 0;
+    for (let at = 0; at < COPY_WORDS * count; at += COPY_WORDS) {
+      const target = memories[list[at + COPY_TARGET]!]!;
+      const to = list[at + COPY_TO]!;
+      const length = list[at + COPY_LENGTH]!;
+      if (to < 0 || length < 0 || to + length > target.bytes.length) continue;
+      copyMemory(memories[list[at + COPY_SOURCE]!]!, list[at + COPY_FROM]!, target, to, length);
+      done++;
+    }
+    return done;
+  };
 }

@@ -151,29 +151,35 @@ describe('virtio-net under random streams', () => {
   for (const packed of [false, true]) {
     it(packed ? 'packed' : 'split', () => {
       fc.assert(
-        fc.property(fc.array(op, { minLength: 5, maxLength: 60 }), fc.boolean(), (ops, indirect) => {
-          const rig = new Rig({
-            device: { strict: true },
-            properties: { packed, mq: true, rss: true, hash: true, queues: 2 },
-            driver: { ringSize: 64, indirect, take: [2, 20, 23, 53, 57, 60].filter((bit) => bit !== 57) },
-            small: 128,
-            large: 4,
-          });
-          const packets = rig.packet(60_000);
-          for (const one of ops) apply(rig, one, rig.ringsAt, packets);
-          const { machine } = rig;
-          machine.peer.limit = Number.POSITIVE_INFINITY;
-          machine.peer.hold = false;
-          machine.peer.letGo();
-          rig.driver.close();
-          rig.nic.reset();
-          rig.nic.writeConfig(4, 2, 7);
-          rig.driver.open();
-          machine.peer.port.ready();
-          machine.peer.frames.length = 0;
-          rig.expectWorks();
-          rig.close();
-        }),
+        fc.property(
+          fc.array(op, { minLength: 5, maxLength: 60 }),
+          fc.boolean(),
+          fc.boolean(),
+          (ops, indirect, together) => {
+            const rig = new Rig({
+              device: { strict: true },
+              properties: { packed, mq: true, rss: true, hash: true, queues: 2 },
+              driver: { ringSize: 64, indirect, take: [2, 20, 23, 53, 57, 60].filter((bit) => bit !== 57) },
+              small: 128,
+              large: 4,
+              together,
+            });
+            const packets = rig.packet(60_000);
+            for (const one of ops) apply(rig, one, rig.ringsAt, packets);
+            const { machine } = rig;
+            machine.peer.limit = Number.POSITIVE_INFINITY;
+            machine.peer.hold = false;
+            machine.peer.letGo();
+            rig.driver.close();
+            rig.nic.reset();
+            rig.nic.writeConfig(4, 2, 7);
+            rig.driver.open();
+            machine.peer.port.ready();
+            machine.peer.frames.length = 0;
+            rig.expectWorks();
+            rig.close();
+          },
+        ),
         { numRuns: 300 },
       );
     });

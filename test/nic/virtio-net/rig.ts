@@ -31,6 +31,8 @@ export interface RigOptions {
   small?: number;
   open?: boolean;
   debug?: boolean;
+  /** A batch's bytes are copied together; default true. */
+  together?: boolean;
   log?: Logger;
 }
 
@@ -76,6 +78,7 @@ export class Rig {
       small: options.small ?? 512,
       ramBytes: 16 << 20,
       debug: options.debug ?? true,
+      together: options.together ?? true,
     });
     this.machine = machine;
     // Room that tests put rings and packets of their own in.
