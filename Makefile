@@ -48,7 +48,7 @@ fuzz: native ## Look for bad input for longer: libFuzzer (clang, installed by ro
 	$(MAKE) --no-print-directory -C native fuzzers
 	@for target in core address; do \
 	  mkdir -p native/build/fuzz/found-$$target; \
-	  native/build/fuzz/$$target -runs=$(FUZZ_RUNS) -max_len=600 -print_final_stats=1 -rss_limit_mb=1024 -artifact_prefix=native/build/fuzz/ \
+	  setarch -R native/build/fuzz/$$target -runs=$(FUZZ_RUNS) -max_len=600 -print_final_stats=1 -rss_limit_mb=1024 -artifact_prefix=native/build/fuzz/ \
 	    native/build/fuzz/found-$$target fixtures/fuzz/native-$$target || exit 1; \
 	done
 	NETEMU_FUZZ=$(FUZZ_TIMES) $(BIN)/vitest run --testTimeout=3600000 test/fuzz

@@ -28,8 +28,16 @@ const host = createNativeHostIo();
 const hasLandlock = host.fileRulesVersion > 0;
 host.shutdown();
 const hasNamespaces =
-  spawnSync('unshare', ['--ipc', '--uts', '--mount', '--cgroup', ...(isRoot ? [] : ['--user']), 'true'])
-    .status === 0;
+  spawnSync('unshare', [
+    '--propagation',
+    'unchanged',
+    '--ipc',
+    '--uts',
+    '--mount',
+    '--cgroup',
+    ...(isRoot ? [] : ['--user']),
+    'true',
+  ]).status === 0;
 /** What this machine cannot do, left out by name; a test of its own sees that it is refused otherwise. */
 const POSSIBLE = [
   ...(hasLandlock ? [] : ['--files', 'off']),
