@@ -4,8 +4,8 @@
  * `open`, `map` and `endpoint` return anything else. Arrays whose addresses the core keeps (frame table, regions) are referenced for as long.
  *
  * Readiness: libuv watches the context's epoll descriptor. Each wake-up delivers up to NE_MAX_EVENTS pairs of (handle, bits) in one call
- * to JavaScript, through an Int32Array made beforehand. With busy polling switched on, the callback looks again for up to that long before
- * it goes back to sleep, but only while that has paid lately (`credit`): traffic that comes in quick succession earns it, idleness and
+ * to JavaScript, through an Int32Array made beforehand; JavaScript then asks for more (`lookAgain`) until there is none. With busy polling
+ * switched on, it waits there for up to that long before it goes back to sleep, but only while that has paid lately (`credit`): traffic that comes in quick succession earns it, idleness and
  * slow traffic lose it, and an idle process is never woken at all. Between two looks others that wait for the core have it; when one took it,
  * polling is over for some time.
  *
@@ -35,20 +35,25 @@ typedef struct {
   bool ending; /* the environment is */
   napi_async_cleanup_hook_handle hook;
   napi_async_context async;
-  napi_ref receiver, on_ready, events_array, mailbox_array, table_array, copies_array;
+  napi_ref receiver, on_ready, events_array, mailbox_array, block_array, table_array, copies_array;
   napi_ref region_arrays[NE_MAX_REGIONS];
   int32_t *events;
   uint32_t events_room;
   uint8_t *mailbox;
+  int32_t *block;
   bool dispatching;
   int64_t busy_ns;
   int credit;
   int64_t idle_since_ns;
+  int64_t turn_start_ns;
+  int round; /* looks since the event loop called */
 } host;
 
 enum { CREDIT_MAX = 16, BUSY_ROUNDS = 64, QUICK_ROUNDS = 8 };
 /* A look that takes so long lost the core to somebody, maybe to the peer itself: then polling waits for this many wake-ups in quick succession. */
 enum { AWAY_NS = 15000, CONTENDED_DEBT = 64 };
+/* How long the event loop may be kept from the rest of the process. */
+enum { TURN_NS = 1000000 };
 
 static int64_t now_ns(void) {
   struct timespec t;
@@ -200,25 +205,59 @@ static void update_reference(host *h) {
   (wanted ? uv_ref : uv_unref)(h->poll);
 }
 
-/* Tells JavaScript of `pairs` events. Returns true when it wants libuv to go on at once. */
-static bool deliver(host *h, int pairs) {
+/* Tells JavaScript of `pairs` events. */
+static void deliver(host *h, int pairs) {
   napi_env env = h->env;
   napi_handle_scope scope;
-  bool go_on = true;
-  if (napi_open_handle_scope(env, &scope) != napi_ok) return true;
-  napi_value receiver, callback, argument, result = NULL;
+  if (napi_open_handle_scope(env, &scope) != napi_ok) return;
+  napi_value receiver, callback, argument;
   napi_get_reference_value(env, h->receiver, &receiver);
   napi_get_reference_value(env, h->on_ready, &callback);
   napi_create_int32(env, pairs, &argument);
-  napi_status status = napi_make_callback(env, h->async, receiver, callback, 1, &argument, &result);
+  napi_status status = napi_make_callback(env, h->async, receiver, callback, 1, &argument, NULL);
   if (status == napi_pending_exception) {
     napi_value error;
     if (napi_get_and_clear_last_exception(env, &error) == napi_ok) napi_fatal_exception(env, error);
-  } else if (status == napi_ok) {
-    go_on = get_bool(env, result);
   }
   napi_close_handle_scope(env, scope);
-  return go_on;
+}
+
+/*
+ * What came since the last look, or comes while waiting for it pays: how many pairs, 0: back to the event loop. JavaScript asks for more itself, as a
+ * call into the engine costs ten times a call out of it; but the rest of the process, and what is due in it (microtasks), has its turn after TURN_NS.
+ */
+static int look_again(host *h) {
+  ne_context *c = h->core;
+  if (c->closed || h->poll == NULL) return 0;
+  int room = (int)(h->events_room / 2);
+  int round = h->round++;
+  if (round < QUICK_ROUNDS) {
+    /* Cheaper to take now than after a turn of the event loop. */
+    int pairs = ne_poll(c, h->events, room);
+    if (pairs != 0) return pairs > 0 ? pairs : 0;
+  }
+  if (h->busy_ns == 0 || h->credit <= 0 || round >= BUSY_ROUNDS) return 0;
+  int64_t now = now_ns();
+  if (now - h->turn_start_ns > TURN_NS) return 0;
+  int64_t end = now + h->busy_ns;
+  int found = 0;
+  bool contended = false;
+  while (found == 0 && now < end) {
+    found = ne_poll(c, h->events, room);
+    if (found != 0) break;
+    c->stats.busy_polls++;
+    sched_yield();
+    int64_t before = now;
+    now = now_ns();
+    contended = contended || now - before > AWAY_NS;
+  }
+  if (contended) h->credit = -CONTENDED_DEBT;
+  if (found <= 0) {
+    h->credit -= 2;
+    return 0;
+  }
+  if (h->credit < CREDIT_MAX) h->credit++;
+  return found;
 }
 
 static void on_readable(uv_handle_t *poll, int status, int events) {
@@ -227,40 +266,18 @@ static void on_readable(uv_handle_t *poll, int status, int events) {
   (void)events;
   if (h->core->closed) return;
   h->core->stats.wakeups++;
+  if (h->busy_ns > 0) {
+    h->turn_start_ns = now_ns();
+    if (h->idle_since_ns != 0) {
+      bool quick = h->turn_start_ns - h->idle_since_ns < 2 * h->busy_ns;
+      if (quick && h->credit < CREDIT_MAX) h->credit += h->credit < 0 ? 1 : 2;
+      else if (!quick && h->credit > 0) h->credit--;
+    }
+  }
+  h->round = 0;
   h->dispatching = true;
-  if (h->busy_ns > 0 && h->idle_since_ns != 0) {
-    bool quick = now_ns() - h->idle_since_ns < 2 * h->busy_ns;
-    if (quick && h->credit < CREDIT_MAX) h->credit += h->credit < 0 ? 1 : 2;
-    else if (!quick && h->credit > 0) h->credit--;
-  }
-  for (int round = 0; round < BUSY_ROUNDS; round++) {
-    int pairs = ne_poll(h->core, h->events, (int)(h->events_room / 2));
-    if (pairs > 0) {
-      if (deliver(h, pairs) || h->core->closed) break;
-      /* What came meanwhile is cheaper to take now than after a turn of the event loop. */
-      if (round < QUICK_ROUNDS) continue;
-    }
-    if (h->busy_ns == 0 || h->credit <= 0) break;
-    int64_t end = now_ns() + h->busy_ns;
-    int found = 0;
-    bool contended = false;
-    for (int64_t now = now_ns(); found == 0 && now < end;) {
-      found = ne_poll(h->core, h->events, (int)(h->events_room / 2));
-      if (found != 0) break;
-      h->core->stats.busy_polls++;
-      sched_yield();
-      int64_t before = now;
-      now = now_ns();
-      contended = contended || now - before > AWAY_NS;
-    }
-    if (contended) h->credit = -CONTENDED_DEBT;
-    if (found <= 0) {
-      h->credit -= 2;
-      break;
-    }
-    if (h->credit < CREDIT_MAX) h->credit++;
-    if (deliver(h, found) || h->core->closed) break;
-  }
+  int pairs = ne_poll(h->core, h->events, (int)(h->events_room / 2));
+  if (pairs > 0) deliver(h, pairs);
   h->dispatching = false;
   if (h->busy_ns > 0) h->idle_since_ns = now_ns();
   update_reference(h);
@@ -363,6 +380,12 @@ static napi_value f_poll(napi_env env, napi_callback_info info) {
   ARGUMENTS(1);
   (void)a;
   return number(env, ne_poll(c, h->events, (int)(h->events_room / 2)));
+}
+
+static napi_value f_look_again(napi_env env, napi_callback_info info) {
+  host *h = NULL;
+  if (napi_get_cb_info(env, info, NULL, NULL, NULL, (void **)&h) != napi_ok) return NULL;
+  return number(env, h->dispatching ? look_again(h) : 0);
 }
 
 static napi_value f_stats(napi_env env, napi_callback_info info) {
@@ -749,6 +772,52 @@ static napi_value f_send_framed(napi_env env, napi_callback_info info) {
   return send_stream(env, info, true);
 }
 
+/*
+ * The busiest calls once more, with their arguments in the block of `open`: [0] handle, [1] how many frames, [2] and [3] as named below,
+ * frames from BLOCK_FRAMES on, spill slots from BLOCK_SPILL on. Unpacking arguments costs more than the rest of the glue.
+ */
+enum { BLOCK_FRAMES = 8, BLOCK_FRAMES_MAX = 64, BLOCK_SPILL = BLOCK_FRAMES + BLOCK_FRAMES_MAX, BLOCK_WORDS = BLOCK_SPILL + BLOCK_FRAMES_MAX };
+
+/* The host when the block's counts are in range, else NULL. */
+static host *block_of(napi_env env, napi_callback_info info, ne_batch *batch) {
+  host *h = NULL;
+  if (napi_get_cb_info(env, info, NULL, NULL, NULL, (void **)&h) != napi_ok) return NULL;
+  int32_t count = h->block[1];
+  *batch = (ne_batch){.list = h->block + BLOCK_FRAMES, .from = 0, .to = (uint32_t)count};
+  return count >= 0 && count <= BLOCK_FRAMES_MAX ? h : NULL;
+}
+
+/* [2] at, [3] each. */
+static napi_value f_block_receive_stream(napi_env env, napi_callback_info info) {
+  ne_batch batch;
+  host *h = block_of(env, info, &batch);
+  NEED(h != NULL && h->block[2] >= 0 && h->block[3] >= 0);
+  return number(env, ne_receive_stream(h->core, h->block[0], batch, (uint32_t)h->block[2], (uint32_t)h->block[3], false));
+}
+
+/* [2] skip. */
+static napi_value f_block_send_stream(napi_env env, napi_callback_info info) {
+  ne_batch batch;
+  host *h = block_of(env, info, &batch);
+  NEED(h != NULL && h->block[2] >= 0);
+  return number(env, ne_send_stream(h->core, h->block[0], batch, (uint64_t)h->block[2], false));
+}
+
+/* [2] how many spill slots. */
+static napi_value f_block_read_frames(napi_env env, napi_callback_info info) {
+  ne_batch batch;
+  host *h = block_of(env, info, &batch);
+  NEED(h != NULL && h->block[2] >= 0 && h->block[2] <= BLOCK_FRAMES_MAX);
+  return number(env, ne_read_frames(h->core, h->block[0], batch, h->block + BLOCK_SPILL, (uint32_t)h->block[2]));
+}
+
+static napi_value f_block_write_frames(napi_env env, napi_callback_info info) {
+  ne_batch batch;
+  host *h = block_of(env, info, &batch);
+  NEED(h != NULL);
+  return number(env, ne_write_frames(h->core, h->block[0], batch));
+}
+
 static napi_value f_receive_bytes(napi_env env, napi_callback_info info) {
   ARGUMENTS(4);
   HANDLE(handle, 0);
@@ -1052,6 +1121,7 @@ static const struct {
     {"setTimer", f_set_timer},
     {"busyPoll", f_busy_poll},
     {"poll", f_poll},
+    {"lookAgain", f_look_again},
     {"stats", f_stats},
     {"attachTable", f_attach_table},
     {"setRegion", f_set_region},
@@ -1095,6 +1165,10 @@ static const struct {
     {"landlock", f_landlock},
     {"landlockAbi", f_landlock_abi},
     {"tapOffloads", f_tap_offloads},
+    {"blockReceiveStream", f_block_receive_stream},
+    {"blockSendStream", f_block_send_stream},
+    {"blockReadFrames", f_block_read_frames},
+    {"blockWriteFrames", f_block_write_frames},
     {"readFrames", f_read_frames},
     {"writeFrames", f_write_frames},
     {"adopt", f_adopt},
@@ -1129,19 +1203,20 @@ static napi_value throw_errno(napi_env env, const char *what, int error) {
   return NULL;
 }
 
-/* (onReady(pairs) → boolean, events: Int32Array, mailbox: Uint8Array) → the bound functions. Throws when the system refuses. */
+/* (onReady(pairs), events: Int32Array, mailbox: Uint8Array, block: Int32Array) → the bound functions. Throws when the system refuses. */
 static napi_value f_open(napi_env env, napi_callback_info info) {
-  napi_value a[3], result, name, receiver;
-  size_t argc = 3;
+  napi_value a[4], result, name, receiver;
+  size_t argc = 4;
   napi_valuetype type;
-  void *events = NULL;
+  void *events = NULL, *block = NULL;
   uint8_t *mailbox;
-  size_t events_length, mailbox_length;
+  size_t events_length, mailbox_length, block_length;
   napi_get_cb_info(env, info, &argc, a, NULL, NULL);
   if (napi_typeof(env, a[0], &type) != napi_ok || type != napi_function ||
       !get_array(env, a[1], napi_int32_array, &events, &events_length) || events_length < 2 ||
-      !get_bytes(env, a[2], &mailbox, &mailbox_length) || mailbox_length < NE_ADDRESS_BYTES) {
-    napi_throw_type_error(env, NULL, "open(onReady, events, mailbox)");
+      !get_bytes(env, a[2], &mailbox, &mailbox_length) || mailbox_length < NE_ADDRESS_BYTES ||
+      !get_array(env, a[3], napi_int32_array, &block, &block_length) || block_length < BLOCK_WORDS) {
+    napi_throw_type_error(env, NULL, "open(onReady, events, mailbox, block)");
     return NULL;
   }
   if (uv_handle_size == NULL || uv_poll_init == NULL || uv_poll_start == NULL || uv_close == NULL || uv_handle_get_data == NULL ||
@@ -1177,9 +1252,11 @@ static napi_value f_open(napi_env env, napi_callback_info info) {
   h->events = events;
   h->events_room = (uint32_t)(events_length < 2 * NE_MAX_EVENTS ? events_length : 2 * NE_MAX_EVENTS);
   h->mailbox = mailbox;
+  h->block = block;
   napi_create_reference(env, a[0], 1, &h->on_ready);
   napi_create_reference(env, a[1], 1, &h->events_array);
   napi_create_reference(env, a[2], 1, &h->mailbox_array);
+  napi_create_reference(env, a[3], 1, &h->block_array);
   napi_create_object(env, &receiver);
   napi_create_reference(env, receiver, 1, &h->receiver);
   napi_create_string_utf8(env, "netemu", NAPI_AUTO_LENGTH, &name);

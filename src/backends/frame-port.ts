@@ -51,6 +51,8 @@ export class FramePortStats {
 const ETHERNET_HEADER_BYTES = 14;
 const PASSES = 8;
 const FIRST_SLOTS = 8;
+/** A request comes alone, a connection with a few frames: slots that are taken and given back cost, too. */
+const LEAST_SLOTS = 4;
 const SMALL_SLOTS = 64;
 const LARGE_SLOTS = 16;
 const STARVED_NS = 1_000_000;
@@ -225,7 +227,7 @@ export abstract class FramePort implements Client {
       for (let i = 0; i < got; i++) if (t[slots[i]! + TOTAL]! > pool.smallBytes) long++;
       this.#large = long * 2 > got || (wasLarge && long * 4 > got);
       if (got === count) this.#wanted = Math.min(SMALL_SLOTS, this.#wanted * 2);
-      else if (got * 2 < count) this.#wanted = Math.max(FIRST_SLOTS, this.#wanted >> 1);
+      else if (got * 2 < count) this.#wanted = Math.max(LEAST_SLOTS, this.#wanted >> 1);
       const n = this.unpack(slots, got);
       if (n > 0) this.#deliver(n);
       if (got < count) return;
@@ -240,7 +242,7 @@ export abstract class FramePort implements Client {
     const spill = this.#spill;
     const large = this.#large && pool.freeLarge > 0;
     let count = large ? Math.min(LARGE_SLOTS, pool.freeLarge) : this.#wanted;
-    let spills = large ? 0 : this.spillEach ? count : LARGE_SLOTS;
+    let spills = large ? 0 : this.spillEach ? count : Math.min(count, LARGE_SLOTS);
     // Without any large slot long frames are lost, but short ones go on.
     if (spills > pool.freeLarge) {
       spills = pool.freeLarge;

@@ -16,6 +16,8 @@ export interface BoundAddon {
   busyPoll(ns: number): number;
   /** Ready handles now, as `open`'s callback would be told them. */
   poll(): number;
+  /** Within `onReady`, when the pairs told are done with: how many pairs more there are, maybe after waiting a little; 0: return to the event loop. */
+  lookAgain(): number;
   /** receiveCalls, sendCalls, pollCalls, truncated, wakeups, busyPolls, open handles. */
   stats(out: Float64Array): number;
   attachTable(table: Int32Array): number;
@@ -81,6 +83,11 @@ export interface BoundAddon {
     each: number,
     peek: boolean,
   ): number;
+  /** The same, without peeking, and the next three, with their arguments in the block (BLOCK_* below). */
+  blockReceiveStream(): number;
+  blockSendStream(): number;
+  blockReadFrames(): number;
+  blockWriteFrames(): number;
   discardStream(handle: number, length: number): number;
   sendStream(handle: number, frames: Int32Array, from: number, to: number, skip: number): number;
   sendFramed(handle: number, frames: Int32Array, from: number, to: number, skip: number): number;
@@ -133,11 +140,25 @@ export interface BoundAddon {
   ptyOpen(): number | [number, string, number];
 }
 
+/**
+ * Where the busiest calls' arguments lie, in words: [0] handle, [1] how many frames, [2] `at`, `skip` or how many spill slots, [3] `each`.
+ * At most BLOCK_FRAMES_MAX frames, and as many spill slots.
+ */
+export const BLOCK_FRAMES = 8;
+export const BLOCK_FRAMES_MAX = 64;
+export const BLOCK_SPILL = BLOCK_FRAMES + BLOCK_FRAMES_MAX;
+export const BLOCK_WORDS = BLOCK_SPILL + BLOCK_FRAMES_MAX;
+
 export interface Addon {
   /** The record layout and the constants it was built with; a test compares them with core/pool.ts and host-io.ts. */
   readonly layout: Readonly<Record<string, number>>;
-  /** `onReady(pairs)`: that many pairs of (handle, bits) lie in `events`; handle 0 is the timer. Returns true to let libuv go on at once. */
-  open(onReady: (pairs: number) => boolean, events: Int32Array, mailbox: Uint8Array): BoundAddon;
+  /** `onReady(pairs)`: that many pairs of (handle, bits) lie in `events`; handle 0 is the timer. More by `lookAgain`. */
+  open(
+    onReady: (pairs: number) => void,
+    events: Int32Array,
+    mailbox: Uint8Array,
+    block: Int32Array,
+  ): BoundAddon;
   /** The folded one's complement sum of bytes[from..to) as big-endian words; negative when the range is bad. */
   sum(bytes: Uint8Array, from: number, to: number): number;
   /** The same without vector instructions. */

@@ -11,7 +11,15 @@ import { lstatSync, unlinkSync } from 'node:fs';
 import { HostIoError, InvariantError, UnsupportedError } from '../core/errors.ts';
 import type { Loop } from '../core/loop.ts';
 import type { FramePool } from '../core/pool.ts';
-import { type Addon, type BoundAddon, loadAddon } from './addon.ts';
+import {
+  type Addon,
+  BLOCK_FRAMES,
+  BLOCK_FRAMES_MAX,
+  BLOCK_SPILL,
+  BLOCK_WORDS,
+  type BoundAddon,
+  loadAddon,
+} from './addon.ts';
 import { packAddress } from './address.ts';
 import { LoopDriver } from './driver.ts';
 import { errnoName, hostIoError } from './errno.ts';
@@ -72,6 +80,7 @@ export class NativeHostIo implements HostIo {
   #filesRestricted = false;
   readonly #events = new Int32Array(2 * EVENT_PAIRS);
   readonly #mailbox = new Uint8Array(ADDRESS_BYTES);
+  readonly #block = new Int32Array(BLOCK_WORDS);
   readonly #pair = new Int32Array(2);
   /** What came with a message: how many descriptors, how many too many, and the handles. */
   #passed = new Int32Array(2);
@@ -88,7 +97,7 @@ export class NativeHostIo implements HostIo {
   #lastPort = -1;
 
   constructor(addon: Addon = loadAddon(), options: NativeOptions = {}) {
-    this.#addon = addon.open((pairs) => this.#onReady(pairs), this.#events, this.#mailbox);
+    this.#addon = addon.open((pairs) => this.#onReady(pairs), this.#events, this.#mailbox, this.#block);
     if (options.busyPollNs !== undefined) this.busyPoll(options.busyPollNs);
   }
 
@@ -137,7 +146,16 @@ export class NativeHostIo implements HostIo {
     });
   }
 
-  #onReady(pairs: number): boolean {
+  /** The event loop's call: tells listeners, and goes on as long as there is more. */
+  #onReady(pairs: number): void {
+    for (let found = pairs; found > 0; found = this.#addon.lookAgain()) {
+      this.#tell(found);
+      // Somebody wants the next turn of the event loop.
+      if (this.#driver?.busy) return;
+    }
+  }
+
+  #tell(pairs: number): void {
     const events = this.#events;
     const driver = this.#driver;
     driver?.hold();
@@ -156,13 +174,12 @@ export class NativeHostIo implements HostIo {
     } finally {
       driver?.turn();
     }
-    return driver?.busy ?? false;
   }
 
   /** Tells listeners what is ready now, without waiting, as the event loop does; returns how many. For who cannot return to it: tests, benches. */
   look(): number {
     const pairs = this.#addon.poll();
-    if (pairs > 0) this.#onReady(pairs);
+    if (pairs > 0) this.#tell(pairs);
     return pairs;
   }
 
@@ -249,6 +266,15 @@ export class NativeHostIo implements HostIo {
     throw hostIoError(syscall, result, what);
   }
 
+  /** Puts the frames of a call into the block; there are BLOCK_FRAMES_MAX at most. A range that is none becomes a count that the addon refuses. */
+  #fill(handle: Handle, frames: Int32Array, from: number, to: number): Int32Array {
+    const block = this.#block;
+    block[0] = handle;
+    block[1] = from >= 0 && to <= frames.length ? to - from : -1;
+    for (let i = from, at = BLOCK_FRAMES; i < to; i++, at++) block[at] = frames[i]!;
+    return block;
+  }
+
   // Streams.
 
   tcpConnect(remote: Endpoint, options: TcpOptions = {}): Handle {
@@ -316,7 +342,12 @@ export class NativeHostIo implements HostIo {
     each: number,
     peek = false,
   ): number {
-    return this.#addon.receiveStream(handle, frames, from, to, at, each, peek);
+    if (peek || to - from > BLOCK_FRAMES_MAX)
+      return this.#addon.receiveStream(handle, frames, from, to, at, each, peek);
+    const block = this.#fill(handle, frames, from, to);
+    block[2] = at;
+    block[3] = each;
+    return this.#addon.blockReceiveStream();
   }
 
   discardStream(handle: Handle, length: number): number {
@@ -324,7 +355,9 @@ export class NativeHostIo implements HostIo {
   }
 
   sendStream(handle: Handle, frames: Int32Array, from: number, to: number, skip: number): number {
-    return this.#addon.sendStream(handle, frames, from, to, skip);
+    if (to - from > BLOCK_FRAMES_MAX) return this.#addon.sendStream(handle, frames, from, to, skip);
+    this.#fill(handle, frames, from, to)[2] = skip;
+    return this.#addon.blockSendStream();
   }
 
   sendFramed(handle: Handle, frames: Int32Array, from: number, to: number, skip: number): number {
@@ -504,11 +537,24 @@ export class NativeHostIo implements HostIo {
   }
 
   readFrames(handle: Handle, frames: Int32Array, from: number, to: number, spill?: Int32Array): number {
-    return this.#addon.readFrames(handle, frames, from, to, spill);
+    if (to - from > BLOCK_FRAMES_MAX) return this.#addon.readFrames(handle, frames, from, to, spill);
+    const block = this.#fill(handle, frames, from, to);
+    let spills = 0;
+    if (spill !== undefined) {
+      const most = Math.min(spill.length, BLOCK_FRAMES_MAX);
+      while (spills < most && spill[spills] !== 0) block[BLOCK_SPILL + spills] = spill[spills++]!;
+    }
+    block[2] = spills;
+    const got = this.#addon.blockReadFrames();
+    // Those used became 0.
+    for (let i = 0; i < spills && block[BLOCK_SPILL + i] === 0; i++) spill![i] = 0;
+    return got;
   }
 
   writeFrames(handle: Handle, frames: Int32Array, from: number, to: number): number {
-    return this.#addon.writeFrames(handle, frames, from, to);
+    if (to - from > BLOCK_FRAMES_MAX) return this.#addon.writeFrames(handle, frames, from, to);
+    this.#fill(handle, frames, from, to);
+    return this.#addon.blockWriteFrames();
   }
 
   adopt(fd: number, options: { vnetHeader?: boolean } = {}): Handle {

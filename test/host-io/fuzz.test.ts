@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { FramePool } from '../../src/core/pool.ts';
-import { loadAddon } from '../../src/host-io/addon.ts';
+import { BLOCK_FRAMES, BLOCK_SPILL, BLOCK_WORDS, loadAddon } from '../../src/host-io/addon.ts';
 import { packAddress } from '../../src/host-io/address.ts';
 import { openDescriptors } from './lab.ts';
 
@@ -60,7 +60,8 @@ describe('the addon, called with anything', () => {
     const before = openDescriptors();
     const addon = loadAddon();
     const folder = mkdtempSync(join(tmpdir(), 'netemu-fuzz-'));
-    const host = addon.open(() => true, new Int32Array(128), new Uint8Array(20)) as unknown as Record<
+    const block = new Int32Array(BLOCK_WORDS);
+    const host = addon.open(() => {}, new Int32Array(128), new Uint8Array(20), block) as unknown as Record<
       string,
       (...args: unknown[]) => unknown
     >;
@@ -87,6 +88,9 @@ describe('the addon, called with anything', () => {
         if (name === 'udpOpen' || name === 'unixDatagramOpen') args[2] = undefined;
         if (name === 'tcpConnect') args[0] = '127.0.0.1';
         if (name === 'rawOpen') args[1] = 253;
+        // The block's calls find there what others get as arguments.
+        for (const [i, word] of args.entries()) if (typeof word === 'number') block[i] = word;
+        for (let i = 0; i < 4; i++) block[BLOCK_FRAMES + i] = block[BLOCK_SPILL + i] = (block[i]! & 31) * 16;
         const result = host[name]!(...args);
         expect(['number', 'object']).toContain(typeof result);
       }),
@@ -107,7 +111,7 @@ describe('the addon, called with anything', () => {
   it('hardening: survives records that lie, in every field', () => {
     const addon = loadAddon();
     const mailbox = new Uint8Array(20);
-    const host = addon.open(() => true, new Int32Array(128), mailbox);
+    const host = addon.open(() => {}, new Int32Array(128), mailbox, new Int32Array(BLOCK_WORDS));
     const pool = new FramePool({ smallSlots: 16, largeSlots: 2, bareRecords: 4 });
     host.attachTable(pool.table);
     host.setRegion(0, pool.bytes);
