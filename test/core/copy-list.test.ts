@@ -102,14 +102,14 @@ describe('copies made together', () => {
     expect(pool.bytes.slice(0, 64)).toEqual(ram(1).slice(0, 64));
   });
 
-  it('is worth adding to where there is an engine: long runs, and any where another processor writes', () => {
+  it('is worth adding long runs to, where there is an engine', () => {
     const list = new CopyList([]);
-    expect(list.worthwhile(false)).toBeGreaterThan(2 ** 30);
-    expect(list.worthwhile(true)).toBeGreaterThan(2 ** 30);
+    expect(list.minBytes).toBeGreaterThan(2 ** 30);
     list.setEngine((count) => count);
-    expect(list.worthwhile(true)).toBe(0);
-    expect(list.worthwhile(false)).toBeGreaterThan(60);
-    expect(list.worthwhile(false)).toBeLessThan(1514);
+    expect(list.minBytes).toBeGreaterThan(60);
+    expect(list.minBytes).toBeLessThan(1514);
+    list.setEngine(null);
+    expect(list.minBytes).toBeGreaterThan(2 ** 30);
   });
 
   it('a host that ends leaves the copying to the list', () => {

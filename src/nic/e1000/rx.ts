@@ -391,7 +391,7 @@ export class Receiver {
     const maxBytes = Math.min(longest, this.#bufferBytes);
     const { copies } = pool;
     // Marks of a dirty log are set before the next translation, and must not be before the copy: hence at once.
-    const together = memory.dirtyLog === null ? copies.worthwhile(false) : LONG_MAX_BYTES;
+    const together = memory.dirtyLog === null ? copies.minBytes : LONG_MAX_BYTES;
     let head = regs[RDH >> 2];
     let free = this.#free();
     let bytes = 0;

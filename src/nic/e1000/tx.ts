@@ -271,7 +271,7 @@ export class Transmitter implements Lender {
     const { pool, memory, regs } = this.#chip;
     const t = pool.table;
     const { copies } = pool;
-    const together = copies.worthwhile(false);
+    const together = copies.minBytes;
     const slots = pool.memories[0];
     const bytes = slots.bytes;
     const batch = this.#batch;

@@ -131,8 +131,7 @@ export class Receiver {
     const { pool, memory, filter, headerBytes, hashReport, guestOffloads } = this.#net;
     const { copies } = pool;
     // Marks of a dirty log are set before the next translation, and must not be before the copy: hence at once.
-    const together =
-      memory.dirtyLog === null ? copies.worthwhile(this.#net.driverRunsBeside) : MAX_FRAME_BYTES + 1;
+    const together = memory.dirtyLog === null ? copies.minBytes : MAX_FRAME_BYTES + 1;
     const slots = pool.memories[0];
     const headers = slots.view;
     if (queue === null || hashReport || headerBytes !== PLAIN_HEADER_BYTES) return 0;

@@ -266,7 +266,7 @@ export class Transmitter implements Lender {
 
   /** Chains [0, count) of the batch as frames; returns how many chains were consumed. The most common case is handled here: a short plain frame in one part. */
   #buildAll(queue: VirtQueue, count: number): number {
-    const { memory, pool, headerBytes, inOrder, driverRunsBeside, stats } = this.#net;
+    const { memory, pool, headerBytes, inOrder, stats } = this.#net;
     const { first, writeFrom, address, length, id, slots } = this.#chains;
     const t = pool.table;
     const slotMemory = pool.memories[0];
@@ -275,7 +275,7 @@ export class Transmitter implements Lender {
     let place = 0;
     let sentBytes = 0;
     let i = 0;
-    const together = pool.copies.worthwhile(driverRunsBeside);
+    const together = pool.copies.minBytes;
     // As long as nothing is lent or dropped, buffers go back in order without entries.
     this.#anyEntry = inOrder && this.#entriesFree < this.#entryId.length;
     for (; i < count; i++) {
