@@ -12,9 +12,11 @@ import { type GuestResult, runGuest, startGuest } from '../lib/guest.ts';
 import { prepare } from '../lib/prepare.ts';
 import {
   captureOf,
+  expectNoStall,
   expectOffloads,
   expectSegmentation,
   expectVlans,
+  iperfSteps,
   type MatrixNotes,
   matrixHandlers,
   offloadSteps,
@@ -105,11 +107,10 @@ beforeAll(async () => {
         both before && ping -c 20 -A 10.0.2.2 >/dev/null && ping -c 20 -A -s 1400 10.0.2.2 >/dev/null && both after && cat /tmp/before && echo --- && cat /tmp/after`,
       download: `host capture; wget -q -O /tmp/file ${file} && sha256sum </tmp/file`,
       upload: uploadCommand('/tmp/file', '10.0.2.2', web.port),
-      iperfUp: `iperf3 -c 10.0.2.2 -p ${iperf.port} -t 10 -J`,
-      iperfDown: `iperf3 -c 10.0.2.2 -p ${iperf.port} -t 10 -R -J`,
+      ...iperfSteps(iperf.port, 10),
       carrier: `set -e; ${UNTIL}; host capture after; carrier() { [ "$(cat /sys/class/net/eth0/carrier)" = $1 ]; }
         carrier 1; host link down; until_ok "carrier 0"; ethtool eth0 | grep 'Link detected'; host link up; until_ok "carrier 1"; ethtool eth0 | grep 'Link detected'
-        ping -c 1 10.0.2.2`,
+        until_ok "ping -c 1 -W 1 10.0.2.2"`,
       mtu: `set -e; ${UNTIL}; ip link set eth0 mtu 9000; until_ok 'ping -c 1 -W 1 -s 8000 10.0.2.2'; ip link show eth0 | head -1
         ip link set eth0 mtu 1500; until_ok 'ping -c 1 -W 1 10.0.2.2'`,
       promiscuous:
@@ -148,8 +149,10 @@ test('nothing in the kernel log complains about the device, its driver or a hung
     .filter((line) =>
       /e1000|eth0|0000:00:02\.0|Hang|NETDEV WATCHDOG|soft lockup|irq .*nobody cared/i.test(line),
     )
-    .filter((line) => Number(line.match(/^<(\d+)>/)?.[1]) % 8 <= 4);
-  expect(complaints).toEqual([]);
+    .filter((line) => Number(line.match(/^<(\d+)>/)?.[1]) % 8 <= 4)
+    // Its answer to a link that went (we take it down) while a packet of the guest's own was not reported yet; a queue that hangs says more than that.
+    .filter((line) => !/eth0: Reset adapter$/.test(line));
+  expect(complaints, result.ok('dmesg')).toEqual([]);
 });
 
 test('the guest reboots and finds the device again', () => {
@@ -170,15 +173,7 @@ test('64 MiB go up with the right hash', () => {
   expect(web.uploadHash()).toBe(web.fileHash);
 });
 
-test.each(['iperfUp', 'iperfDown'])('%s: ten seconds without a stall', (step) => {
-  const report = JSON.parse(result.ok(step)) as {
-    intervals: { sum: { bytes: number; seconds: number } }[];
-    end: object;
-  };
-  const whole = report.intervals.filter(({ sum }) => sum.seconds > 0.5);
-  expect(whole.length).toBeGreaterThanOrEqual(9);
-  expect(whole.filter(({ sum }) => sum.bytes === 0)).toEqual([]);
-});
+test('iperf3 runs ten seconds both ways without a stall', () => expectNoStall(result, 10));
 
 test("ethtool's counters are netemu's", () => {
   const [before, after] = result.ok('counters').split('---\n');

@@ -9,30 +9,32 @@ import type { Port, PortStats } from '../../../src/core/port.ts';
 import { run } from '../lib/command.ts';
 import type { GuestResult } from '../lib/guest.ts';
 import type { Rig } from './rig.ts';
-import { uploadCommand, type WebServer } from './services.ts';
+import { iperfCommand, uploadCommand, type WebServer } from './services.ts';
 
 /** The issue asks for ten seconds each way of iperf3; CI has time for fewer. */
 const IPERF_SECONDS = Number(process.env.NETEMU_IPERF_SECONDS ?? 3);
 
-export function iperfSteps(port: number): Record<string, string> {
+export function iperfSteps(port: number, seconds = IPERF_SECONDS): Record<string, string> {
   return {
-    iperfUp: `iperf3 -c 10.0.2.2 -p ${port} -t ${IPERF_SECONDS} -J`,
-    iperfDown: `iperf3 -c 10.0.2.2 -p ${port} -t ${IPERF_SECONDS} -R -J`,
+    iperfUp: iperfCommand(port, `-t ${seconds}`),
+    iperfDown: iperfCommand(port, `-t ${seconds} -R`),
   };
 }
 
-/** Bytes in each whole second of both ways, none of them without any. */
-export function expectNoStall(result: GuestResult): void {
+/**
+ * Both ways ran for their time and never stood still: no two seconds in a row without a byte (in one, a machine that is busy with other things may have given the guest none
+ * of its time).
+ */
+export function expectNoStall(result: GuestResult, seconds = IPERF_SECONDS): void {
   for (const step of ['iperfUp', 'iperfDown']) {
     const report = JSON.parse(result.ok(step)) as {
       intervals: { sum: { bytes: number; seconds: number } }[];
     };
-    const whole = report.intervals.filter(({ sum }) => sum.seconds > 0.5);
-    expect(whole.length, step).toBeGreaterThanOrEqual(IPERF_SECONDS - 1);
-    expect(
-      whole.filter(({ sum }) => sum.bytes === 0),
-      step,
-    ).toEqual([]);
+    const intervals = report.intervals.map(({ sum }) => sum);
+    const ran = intervals.reduce((sum, interval) => sum + interval.seconds, 0);
+    expect(ran, step).toBeGreaterThan(seconds - 1);
+    const still = intervals.filter((one, i) => i > 0 && one.bytes === 0 && intervals[i - 1]!.bytes === 0);
+    expect(still, step).toEqual([]);
   }
 }
 

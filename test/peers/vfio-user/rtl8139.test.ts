@@ -20,7 +20,14 @@ import {
   VLAN_STEPS,
 } from './matrix.ts';
 import { Rig } from './rig.ts';
-import { type Iperf, startIperf, startWebServer, uploadCommand, type WebServer } from './services.ts';
+import {
+  type Iperf,
+  iperfCommand,
+  startIperf,
+  startWebServer,
+  uploadCommand,
+  type WebServer,
+} from './services.ts';
 
 const MiB = 1 << 20;
 const UP = 'ip link set eth0 up && udhcpc -n -q -t 10 -T 1 -i eth0';
@@ -52,7 +59,7 @@ describe.each([
     const file = `http://10.0.2.2:${web.port}/file`;
     // The 8139C has none.
     const offloads = {
-      offloadsOn: `for o in tso sg tx; do ethtool -K eth0 $o on; done; ethtool -k eth0; host note plain; ${uploadCommand('/tmp/file', '10.0.2.2', web.port)}; host note cut`,
+      offloadsOn: `for o in tso sg tx; do ethtool -K eth0 $o on; done; ethtool -k eth0; ${uploadCommand('/tmp/file', '10.0.2.2', web.port)}; host note plain; ${iperfCommand(iperf.port, '-n 16M')} >/dev/null; host note cut`,
       offloadsOff: `for o in tso tx rx; do ethtool -K eth0 $o off; done; ${uploadCommand('/tmp/file', '10.0.2.2', web.port)}; wget -q -O - ${file} | sha256sum`,
     };
     result = await runGuest({
@@ -140,7 +147,8 @@ describe.each([
     const text = result.ok('offloadsOn');
     expect(text).toMatch(/tcp-segmentation-offload: on/);
     expect(text).toMatch(/rx-vlan-offload: on/);
-    expect(cut('cut') - cut('plain')).toBeGreaterThan(500);
+    // 16 MiB in frames of at most 64 KiB, but for those that the guest's TCP sends singly.
+    expect(cut('cut') - cut('plain')).toBeGreaterThan(100);
     expect((answers.get('cut') as Record<string, number>).txBadOffload).toBe(0);
   });
 
@@ -198,7 +206,7 @@ describe.each([
       .split('\n')
       .filter((line) => /8139|eth0|0000:00:02\.0|Hang|NETDEV WATCHDOG|soft lockup|nobody cared/i.test(line))
       .filter((line) => Number(line.match(/^<(\d+)>/)?.[1]) % 8 <= 4);
-    expect(complaints).toEqual([]);
+    expect(complaints, result.ok('dmesg')).toEqual([]);
   });
 
   test('nothing was asked of the chip that contradicted itself', () => {

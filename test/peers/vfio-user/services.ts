@@ -58,6 +58,11 @@ export interface Iperf {
   close: () => void;
 }
 
+/** A guest's command that runs iperf3's client and prints its report (JSON). Right after a run the server may be busy with its end, and turns the next one away. */
+export function iperfCommand(port: number, options: string, host = '10.0.2.2'): string {
+  return `n=0; until iperf3 -c ${host} -p ${port} ${options} -J >/tmp/iperf; do n=$((n+1)); [ $n -lt 10 ] || { cat /tmp/iperf; exit 1; }; sleep 1; done; cat /tmp/iperf`;
+}
+
 /** An iperf3 server on loopback; resolves when it listens. */
 export async function startIperf(): Promise<Iperf> {
   const port = await freePort();
