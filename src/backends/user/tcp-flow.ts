@@ -77,10 +77,11 @@ export class TcpFlow implements TcpUser {
     this.#frames = frames;
   }
 
-  /** Watches the host's socket: for the end of connecting, or for nothing until the guest's side stands. */
+  /** Watches the host's socket: for the end of connecting, or for what comes. */
   start(): void {
     if (this.connected) this.#endHopLimit();
-    this.#interest = this.connected ? 0 : WRITABLE;
+    // A host that speaks first is heard when the guest's side stands (`resume` finds no room before); most wait for the guest.
+    this.#interest = this.connected ? READABLE : WRITABLE;
     this.#site.hostIo.watch(this.handle, this.#interest, (ready) => this.#ready(ready));
   }
 
@@ -221,9 +222,10 @@ export class TcpFlow implements TcpUser {
       this.#watch(this.#interest | READABLE);
     } else if (got === 0) {
       this.hostEnded = true;
-      this.#watch(this.#interest & ~READABLE);
       c.close();
+      // A socket that closes now need not be told what is of interest no more.
       if (this.guestEnded) this.#release(false);
+      else this.#watch(this.#interest & ~READABLE);
     } else this.#hostFailed();
   }
 
