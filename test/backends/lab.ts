@@ -21,7 +21,7 @@ import { Port } from '../../src/core/port.ts';
 import type { Handle } from '../../src/host-io/host-io.ts';
 import { createNativeHostIo, type NativeHostIo } from '../../src/host-io/native.ts';
 import { createPortableHostIo } from '../../src/host-io/portable/index.ts';
-import { openDescriptors, turn } from '../host-io/lab.ts';
+import { descriptorsSince, openDescriptors, turn } from '../host-io/lab.ts';
 import { RecordingClient, type TestContext, testContext } from '../lib/context.ts';
 
 export const BARE_RECORDS = 1024;
@@ -52,7 +52,7 @@ export class BackendLab {
   readonly logged: string[] = [];
   readonly told: string[] = [];
   readonly passedFds = new Map<string, Handle>();
-  readonly #descriptors: string;
+  readonly #descriptors: readonly string[];
   readonly #backends: Backend[] = [];
   readonly #peers: RecordingClient[] = [];
   #count = 0;
@@ -193,16 +193,16 @@ export class BackendLab {
     this.hostIo.shutdown();
     const { pool } = this.link;
     // Node closes its own sockets in later turns.
-    for (let turns = 0; turns < 500 && openDescriptors() !== this.#descriptors; turns++) await turn();
+    for (let turns = 0; turns < 500 && descriptorsSince(this.#descriptors).length > 0; turns++) await turn();
     expect({
       handles: left,
       slots: pool.capacity - pool.free,
-      descriptors: openDescriptors(),
+      descriptors: descriptorsSince(this.#descriptors),
       files: readdirSync(this.folder),
     }).toEqual({
       handles: 0,
       slots: 0,
-      descriptors: this.#descriptors,
+      descriptors: [],
       files: [],
     });
     rmSync(this.folder, { recursive: true });
