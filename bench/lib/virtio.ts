@@ -8,6 +8,7 @@ import { ACCEPT_ALL, Port } from '../../src/core/port.ts';
 import { GuestRam } from '../../src/guest/driver/guest-ram.ts';
 import { type DriverRing, PackedDriverRing, SplitDriverRing } from '../../src/guest/driver/virtio-ring.ts';
 import { modernTransport } from '../../src/guest/driver/virtio-transport.ts';
+import { NativeHostIo } from '../../src/host-io/native.ts';
 import { adapt } from '../../src/nic/offload.ts';
 import { VirtioNet } from '../../src/nic/virtio-net/index.ts';
 import type { DeviceHost } from '../../src/pci/device-host.ts';
@@ -24,6 +25,8 @@ class Machine implements DeviceHost {
   interrupts = 0;
 
   constructor() {
+    // The addon copies, as in the command.
+    new NativeHostIo().attachPool(this.pool);
     this.memory.add(this.ram.address, this.ram.bytes);
   }
 

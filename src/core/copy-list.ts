@@ -64,6 +64,11 @@ export class CopyList {
     list[at + COPY_LENGTH] = length;
   }
 
+  /** For who adds more runs than a list may hold. */
+  makeRoom(): void {
+    if (this.count === COPIES_MAX) this.run();
+  }
+
   /** Copies all that was added, and forgets it. */
   run(): void {
     const { count, list } = this;

@@ -4,7 +4,7 @@
  */
 
 import { copyMemory } from '../core/copy.ts';
-import { type FramePool, LENGTH, NEXT, OFFSET, REGION } from '../core/pool.ts';
+import { type FramePool, LENGTH, MAX_FRAME_BYTES, NEXT, OFFSET, REGION } from '../core/pool.ts';
 import { DMA_WRITE, type GuestMemory } from '../pci/guest-memory.ts';
 import { FRAME_MIN_BYTES } from './frame-size.ts';
 
@@ -27,8 +27,26 @@ export class RxStore {
    */
   store(frame: number, done: number, cut: number, total: number, address: number, size: number): boolean {
     const memory = this.#memory;
-    const pool = this.#pool;
     if (!memory.covers(address, size, DMA_WRITE)) return false;
+    const stored = this.#storeParts(frame, done, cut, total, address, size);
+    this.#pool.copies.run();
+    return stored;
+  }
+
+  /** The same, but for the long runs, which are in the list of copies (core/copy-list.ts). */
+  #storeParts(
+    frame: number,
+    done: number,
+    cut: number,
+    total: number,
+    address: number,
+    size: number,
+  ): boolean {
+    const memory = this.#memory;
+    const pool = this.#pool;
+    const { copies } = pool;
+    // Marks of a dirty log are set before the next translation, and must not be before the copy: hence at once.
+    const together = memory.dirtyLog === null ? copies.minBytes : MAX_FRAME_BYTES + 1;
     const t = pool.table;
     let position = done;
     const end = done + size;
@@ -43,9 +61,18 @@ export class RxStore {
         if (cut !== 0 && position < ADDRESSES_BYTES) part = Math.min(part, ADDRESSES_BYTES - position);
         const from = t[s + OFFSET] + skip - segmentStart;
         const source = pool.memories[t[s + REGION]];
-        const to = memory.translate(address + position - done, part, DMA_WRITE);
-        if (to >= 0) {
+        const later = part >= together;
+        const target = address + position - done;
+        const to = later ? memory.locate(target, part, DMA_WRITE) : memory.translate(target, part, DMA_WRITE);
+        if (later) copies.makeRoom();
+        if (to >= 0 && later) {
+          copies.add(t[s + REGION], from, memory.hitRegion, to, part);
+        } else if (to >= 0) {
           copyMemory(source, from, memory.hit, to, part);
+        } else if (copies.count !== 0) {
+          // Remote memory: the machine may go on while it is written, and is to find no work half done. Then the same again.
+          copies.run();
+          continue;
         } else if (from + part > source.bytes.length) {
           // Borrowed memory that was taken away reads as zeros.
           if (!memory.clear(address + position - done, part)) return false;

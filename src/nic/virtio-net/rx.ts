@@ -352,7 +352,16 @@ export class Receiver {
 
   /** Writes header, frame and padding over `count` chains from the next one on. */
   #write(frame: number, total: number, stored: number, count: number): boolean {
+    const written = this.#writeParts(frame, total, stored, count);
+    this.#net.pool.copies.run();
+    return written;
+  }
+
+  /** The same, but for the long runs, which are in the list of copies. */
+  #writeParts(frame: number, total: number, stored: number, count: number): boolean {
     const { pool, memory, headerBytes } = this.#net;
+    const { copies } = pool;
+    const together = memory.dirtyLog === null ? copies.minBytes : MAX_FRAME_BYTES + 1;
     const t = pool.table;
     const chains = this.#chains;
     const end = headerBytes + stored;
@@ -383,9 +392,19 @@ export class Receiver {
             size = Math.min(left, t[segment + LENGTH] - skip);
             const source = pool.memories[t[segment + REGION]];
             const from = t[segment + OFFSET] + skip;
-            const to = memory.translate(address, size, DMA_WRITE);
-            if (to >= 0) {
+            const later = size >= together;
+            const to = later
+              ? memory.locate(address, size, DMA_WRITE)
+              : memory.translate(address, size, DMA_WRITE);
+            if (later) copies.makeRoom();
+            if (to >= 0 && later) {
+              copies.add(t[segment + REGION], from, memory.hitRegion, to, size);
+            } else if (to >= 0) {
               copyMemory(source, from, memory.hit, to, size);
+            } else if (copies.count !== 0) {
+              // Remote memory: the machine may go on while it is written, and is to find no work half done. Then the same again.
+              copies.run();
+              continue;
             } else if (from + size > source.bytes.length) {
               // Borrowed memory that was taken away reads as zeros.
               if (!memory.clear(address, size)) return false;
