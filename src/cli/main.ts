@@ -118,7 +118,15 @@ async function run(declarations: readonly Declaration[]): Promise<number> {
       // Standard output belongs to the monitor that speaks there.
       print: (text) => (onTerminal ? process.stderr.write(`${text}\n`) : live.print(text)),
       warn,
-      ...(hasConsole && { terminal: processTerminal(() => finish(0)) }),
+      ...(hasConsole && {
+        terminal: processTerminal(
+          () => finish(0),
+          () => {
+            process.stderr.write('netemu: --guest v86: the guest did what v86 cannot go on from\n');
+            finish(1);
+          },
+        ),
+      }),
       quit: () => finish(0),
       done(ok) {
         allOk &&= ok;
@@ -143,6 +151,8 @@ async function run(declarations: readonly Declaration[]): Promise<number> {
     return code;
   } finally {
     clearInterval(keepAlive);
+    // The console reads on until it is told to stop, and keeps the process there.
+    if (hasConsole) process.stdin.pause();
     network.close();
     hostIo.shutdown();
   }

@@ -26,20 +26,26 @@ export interface V86Terminal {
   output(port: 0 | 1, byte: number): void;
   /** The guest's CPU has halted for good, its interrupts off. */
   halted?(): void;
+  /** v86 cannot go on with what the guest did; absent: an error that nobody catches. */
+  failed?(): void;
   /** Hands over what types into ttyS0. */
   input?(type: (text: string) => void): void;
 }
 
 const CTRL_A = '\x01';
 
-/** The console on the process's terminal, key by key when it is one: Ctrl-C is the guest's, Ctrl-A x ends the program, and so does a CPU that halts for good. */
-export function processTerminal(quit: () => void): V86Terminal {
+/**
+ * The console on the process's terminal, key by key when it is one: Ctrl-C is the guest's, Ctrl-A x ends the program, and so do a CPU that halts for good and a machine that
+ * cannot go on.
+ */
+export function processTerminal(quit: () => void, failed: () => void): V86Terminal {
   const { stdin, stdout } = process;
   return {
     output(port, byte) {
       if (port === 0) stdout.write(Uint8Array.of(byte));
     },
     halted: quit,
+    failed,
     input(type) {
       const isTerminal = stdin.isTTY === true;
       if (isTerminal) {
@@ -93,6 +99,18 @@ export async function startV86(
   for (const port of [0, 1] as const)
     machine.bus.register(`serial${port}-output-byte`, (byte: number) => terminal.output(port, byte), machine);
   machine.bus.register('cpu-event-halt', () => terminal.halted?.(), machine);
+  const { failed } = terminal;
+  if (failed !== undefined) {
+    const slice = machine.v86.do_tick.bind(machine.v86);
+    machine.v86.do_tick = () => {
+      try {
+        slice();
+      } catch (error) {
+        if (!(error instanceof Error && error.name === 'RuntimeError')) throw error;
+        failed();
+      }
+    };
+  }
   terminal.input?.((text) => {
     for (let i = 0; i < text.length; i++) machine.bus.send('serial0-input', text.charCodeAt(i));
   });

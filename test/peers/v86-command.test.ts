@@ -39,9 +39,11 @@ describe('netemu --guest v86', () => {
     const command = new RunningNetemu([...NIC, '--guest', guest], { stdin: 'pipe' });
     await command.until(/type a line/);
     command.child.stdin!.write('a line that was typed\n');
-    await command.until(/it was: a line that was typed/);
-    const { status, output } = await command.stop();
+    // Then init powers off, and the command ends of itself.
+    const { status, output } = await command.finished;
     expect(status, output).toBe(0);
+    expect(output).toContain('it was: a line that was typed');
+    expect(output).toContain('reboot: System halted');
     expect(output).toContain('Linux version 6.1');
     expect(output).toMatch(/inet 10\.0\.2\.15\/24/);
     expect(output).toContain('1 packets received');
@@ -63,8 +65,22 @@ describe('netemu --guest v86', () => {
     const bios = new Uint8Array(1 << 16);
     bios.set([0xfa, 0xf4], 0xfff0);
     writeFileSync(join(folder, 'halt'), bios);
-    const { status, output } = await netemu([...NIC, '--guest', `v86,bios=${folder}/halt`]);
+    // A console that somebody could still type into does not keep it.
+    const command = new RunningNetemu([...NIC, '--guest', `v86,bios=${folder}/halt`], { stdin: 'pipe' });
+    const { status, output } = await command.finished;
     expect({ status, output }).toEqual({ status: 0, output: '' });
+  });
+
+  it('ends with exit code 1 and a line when v86 cannot go on', async () => {
+    // A jump; cli, lidt of a table without an entry, protected mode, int3.
+    const bios = new Uint8Array(1 << 16);
+    bios.set([0xea, 0, 0, 0, 0xf0], 0xfff0);
+    bios.set([0xfa, 0x2e, 0x0f, 0x01, 0x1e, 0x40, 0, 0x0f, 0x20, 0xc0, 0x0c, 0x01, 0x0f, 0x22, 0xc0, 0xcc]);
+    writeFileSync(join(folder, 'fault'), bios);
+    const { status, output } = await netemu([...NIC, '--guest', `v86,bios=${folder}/fault`]);
+    expect(status, output).toBe(1);
+    expect(output).toMatch(/^netemu: --guest v86: the guest did what v86 cannot go on from$/m);
+    expect(output).not.toMatch(/^ +at /m);
   });
 
   it('tells in one line what is wrong with its options', async () => {

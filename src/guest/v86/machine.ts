@@ -80,7 +80,11 @@ export interface V86Bus {
 
 /** A machine whose `emulator-ready` event has come. */
 export interface V86Machine {
-  readonly v86: { readonly cpu: V86Cpu };
+  readonly v86: {
+    readonly cpu: V86Cpu;
+    /** One slice of the CPU's time. Throws WebAssembly.RuntimeError where v86 cannot go on, and then never comes again. */
+    do_tick(): void;
+  };
   readonly bus: V86Bus;
 }
 
