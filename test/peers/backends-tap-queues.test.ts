@@ -12,6 +12,7 @@ import type { TapBackend } from '../../src/backends/tap.ts';
 import { type GuestResult, runGuest } from './lib/guest.ts';
 import { prepare } from './lib/prepare.ts';
 import { Rig } from './vfio-user/rig.ts';
+import { iperfCommand } from './vfio-user/services.ts';
 
 const NAMESPACE = `netemu-q${process.pid}`;
 const FLOWS = 32;
@@ -63,8 +64,10 @@ ip -n ${NAMESPACE} link set "$1" up
       stdio: ['ignore', 'pipe', 'inherit'],
     });
     await new Promise((resolve) => server.stdout!.once('data', resolve));
-    const both = `iperf3 -c 10.78.5.1 -P ${FLOWS} -n 512K >/tmp/out || { cat /tmp/out; exit 1; }
-iperf3 -c 10.78.5.1 -P ${FLOWS} -n 512K -R >/tmp/out || { cat /tmp/out; exit 1; }`;
+    const flows = (way: string) =>
+      `{ ${iperfCommand(5201, `-P ${FLOWS} -n 512K ${way}`, '10.78.5.1')}; } >/dev/null`;
+    const both = `${flows('')}
+${flows('-R')}`;
     const counts = (note: string) =>
       `host note ${note}; ethtool -S eth0 | grep -E '(rx|tx)_queue_[0-9]_packets'`;
     result = await runGuest({
