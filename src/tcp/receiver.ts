@@ -34,12 +34,13 @@ export class Receiver {
   skip = 0;
   /** The peer's FIN is in: nothing more comes. */
   finished = false;
-  /** Shift for the windows we send. */
-  scale = 0;
   /** Bytes received since an acknowledgement was sent, and whether one must be sent at the end of the burst. */
   unacknowledged = 0;
   ackNow = false;
   readonly windowMax: number;
+  #scale = 0;
+  /** The widest window: what may be held, and what a header's field can say. */
+  #most = 0;
   readonly #stack: TcpStack;
   /** `next` after the peer's SYN. */
   #start = 0;
@@ -59,6 +60,7 @@ export class Receiver {
   constructor(stack: TcpStack) {
     this.#stack = stack;
     this.windowMax = stack.settings.receiveWindowBytes;
+    this.scale = 0;
   }
 
   /** The peer's SYN was seen: `next` is its successor. */
@@ -72,9 +74,14 @@ export class Receiver {
     return this.#queued;
   }
 
-  /** The widest window: what may be held, and what a header's field can say. */
-  get #most(): number {
-    return Math.min(this.windowMax, 0xffff << this.scale);
+  /** Shift for the windows we send. */
+  get scale(): number {
+    return this.#scale;
+  }
+
+  set scale(scale: number) {
+    this.#scale = scale;
+    this.#most = Math.min(this.windowMax, 0xffff << scale);
   }
 
   /** Something for SACK blocks to tell. */

@@ -589,17 +589,22 @@ export class Sender {
 
   // The tail.
 
-  /** Something was sent or acknowledged: the tail's probe is put off. */
+  /** Something was sent or acknowledged: the tail's probe must be on its way, or is no more wanted. When it is due is reckoned then. */
   #scheduleProbe(): void {
-    const { timers, stack, sackUsed } = this.#c;
+    const { timers } = this.#c;
+    if (this.flightBytes === 0) {
+      if (this.#board.empty) timers.probeUs = Number.POSITIVE_INFINITY;
+    } else if (timers.probeUs === Number.POSITIVE_INFINITY) this.#setProbe(2 * this.segmentBytes);
+  }
+
+  /** `flightBytes`: what will be in flight then, as far as it matters (a lone segment waits longer). */
+  #setProbe(flightBytes: number): void {
+    const { timers, sackUsed } = this.#c;
     if (!sackUsed || this.#recovery !== RECOVERY_NONE || this.#times.probing || !this.#board.empty) return;
-    const flight = this.flightBytes;
     const { smoothedUs } = this.roundTrip;
-    if (flight === 0 || smoothedUs === 0) {
-      timers.probeUs = Number.POSITIVE_INFINITY;
-      return;
-    }
-    timers.probeUs = stack.nowUs + this.#times.probeDelayUs(smoothedUs, flight, this.segmentBytes);
+    if (smoothedUs === 0 || flightBytes === 0) return;
+    const quietUs = Math.max(this.#lastSentUs, this.#stuckSinceUs);
+    timers.probeUs = quietUs + this.#times.probeDelayUs(smoothedUs, flightBytes, this.segmentBytes);
     if (timers.probeUs >= timers.retransmitUs) timers.probeUs = Number.POSITIVE_INFINITY;
     else timers.probeMoved();
   }
@@ -609,7 +614,12 @@ export class Sender {
     const c = this.#c;
     if (this.#recovery !== RECOVERY_NONE) c.wantWork();
     else if (!this.#board.empty) this.#considerLoss();
-    else if (this.flightBytes > 0 && !this.#times.probing && c.stack.outputRoom() > 0) this.#probeTail();
+    else {
+      this.#setProbe(this.flightBytes);
+      if (c.timers.probeUs > c.stack.nowUs || this.flightBytes === 0 || this.#times.probing) return;
+      c.timers.probeUs = Number.POSITIVE_INFINITY;
+      if (c.stack.outputRoom() > 0) this.#probeTail();
+    }
   }
 
   /** RFC 8985 section 7.3: the next new segment if the peer has room for it, whatever the congestion window says; else the last one again. */
