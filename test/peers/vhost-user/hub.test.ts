@@ -10,6 +10,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type GuestResult, startGuest } from '../lib/guest.ts';
 import { prepare } from '../lib/prepare.ts';
+import { iperfCommand } from '../vfio-user/services.ts';
 import { LOAD, Rig, type Seat } from './rig.ts';
 
 /** 32 MiB by default; NETEMU_GIB=1 makes it a GiB, which takes minutes. */
@@ -20,6 +21,7 @@ const ip = (...words: string[]): string =>
   execFileSync('ip', words, { stdio: ['ignore', 'pipe', 'pipe'] }).toString();
 /** The same bytes in both guests and on the host: no file, so that a GiB needs no memory. */
 const LINE = '0123456789abcdefghijklmnopqrstuvwxyz';
+const IPERF_PORT = 5201;
 const BYTES = `yes ${LINE} | head -c ${MEBIBYTES << 20}`;
 
 let rig: Rig;
@@ -130,14 +132,16 @@ beforeAll(async () => {
     script: {
       bind: `set -e; ${address(1)}`,
       up: `host wait receiver; n=0; until ${BYTES} | nc 10.88.0.2 7000; do n=$((n+1)); [ $n -lt 50 ]; done`,
-      down: 'host wait sender; nc 10.88.0.2 7001 <>/tmp/never | sha256sum',
+      // Its nc may not listen yet.
+      down: `host wait sender; n=0; while { nc 10.88.0.2 7001 <>/tmp/never || touch /tmp/refused; } | sha256sum >/tmp/hash; [ -e /tmp/refused ]
+        do rm /tmp/refused; n=$((n+1)); [ $n -lt 50 ] || exit 1; sleep 0.1; done; cat /tmp/hash`,
       ping: 'ping -c 5 -A 10.88.0.2 && ping -c 5 -A 10.88.0.3 && ping -c 3 -A -s 8000 10.88.0.2',
-      iperf: 'iperf3 -c 10.88.0.2 -t 2 -J',
-      iperfReverse: 'iperf3 -c 10.88.0.2 -t 2 -R -J',
+      iperf: iperfCommand(IPERF_PORT, '-t 2', '10.88.0.2'),
+      iperfReverse: iperfCommand(IPERF_PORT, '-t 2 -R', '10.88.0.2'),
       tapUp: `${BYTES} | nc 10.88.0.3 7000`,
       tapDown: 'nc 10.88.0.3 7001 <>/tmp/never | sha256sum',
-      tapIperf: 'iperf3 -c 10.88.0.3 -t 2 -J',
-      tapIperfReverse: 'iperf3 -c 10.88.0.3 -t 2 -R -J',
+      tapIperf: iperfCommand(IPERF_PORT, '-t 2', '10.88.0.3'),
+      tapIperfReverse: iperfCommand(IPERF_PORT, '-t 2 -R', '10.88.0.3'),
       dmesg: 'dmesg -r; host say end',
     },
   });
