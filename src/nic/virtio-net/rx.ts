@@ -147,61 +147,92 @@ export class Receiver {
       const begin = this.#next;
       const end = Math.min(chains.count, begin + to - i);
       let chain = begin;
-      for (; chain < end; chain++, i++) {
-        const frame = frames[i];
-        const at = t[frame + OFFSET];
-        const total = t[frame + TOTAL];
-        const facts = t[frame + FACTS];
-        if (total < FRAME_MIN_BYTES || t[frame + NEXT] !== 0 || (facts & ~FACT_CSUM_VALID) !== 0) break;
-        if (
-          filtered &&
-          (headers.getUint16(at + TYPE_OFFSET) === filter.vlanType || !filter.isMain(headers, at))
-        )
-          break;
-        const part = chains.writeFrom[chain];
-        const needed = PLAIN_HEADER_BYTES + total;
-        if (part >= chains.first[chain + 1] || chains.length[part] < needed) break;
-        if (total >= together) {
-          const to = memory.locate(chains.address[part], needed, DMA_WRITE);
-          if (to < 0 || (to & 3) !== 0) break;
-          this.#headerWord[copies.count] = facts === 0 ? 0 : checked;
-          copies.add(0, at, memory.hitRegion, to + PLAIN_HEADER_BYTES, total);
+      const isLong = t[frames[i] + TOTAL] >= together;
+      if (isLong) {
+        chain = this.#storeTogether(frames, i, begin, end, together, checked);
+        i += chain - begin;
+      } else
+        for (; chain < end; chain++, i++) {
+          const frame = frames[i];
+          const at = t[frame + OFFSET];
+          const total = t[frame + TOTAL];
+          const facts = t[frame + FACTS];
+          if (total < FRAME_MIN_BYTES || total >= together) break;
+          if (t[frame + NEXT] !== 0 || (facts & ~FACT_CSUM_VALID) !== 0) break;
+          if (
+            filtered &&
+            (headers.getUint16(at + TYPE_OFFSET) === filter.vlanType || !filter.isMain(headers, at))
+          )
+            break;
+          const part = chains.writeFrom[chain];
+          const needed = PLAIN_HEADER_BYTES + total;
+          if (part >= chains.first[chain + 1] || chains.length[part] < needed) break;
+          const target = memory.translate(chains.address[part], needed, DMA_WRITE);
+          if (target < 0 || (target & 3) !== 0) break;
+          const { hit } = memory;
+          const { words } = hit;
+          const header = target >> 2;
+          words[header] = facts === 0 ? 0 : checked;
+          words[header + 1] = 0;
+          words[header + 2] = ONE_BUFFER;
+          copyMemory(slots, at, hit, target + PLAIN_HEADER_BYTES, total);
           written[chain] = needed;
-          continue;
         }
-        const target = memory.translate(chains.address[part], needed, DMA_WRITE);
-        if (target < 0 || (target & 3) !== 0) break;
-        const { hit } = memory;
-        const { words } = hit;
-        const header = target >> 2;
-        words[header] = facts === 0 ? 0 : checked;
-        words[header + 1] = 0;
-        words[header + 2] = ONE_BUFFER;
-        copyMemory(slots, at, hit, target + PLAIN_HEADER_BYTES, total);
-        written[chain] = needed;
-      }
       if (chain === begin) break;
-      if (copies.count !== 0) this.#copyTogether();
       queue.pushRun(memory, chains.id, chains.slots, written, begin, chain);
       this.#pushed += chain - begin;
       this.#next = chain;
-      if (chain < end) break;
+      if (chain < end && t[frames[i] + TOTAL] >= together === isLong) break;
     }
     return i - from;
   }
 
-  /** Copies the frames that were gathered, and writes the packet header in front of each: its memory is at hand now. */
-  #copyTogether(): void {
-    const { copies, memories } = this.#net.pool;
+  /** What `storePlain` does, for frames of at least `atLeast` bytes, which are copied all at once: from frame `i` and chain `begin` on. Returns the chain behind the last one that was filled. */
+  #storeTogether(
+    frames: Int32Array,
+    i: number,
+    begin: number,
+    end: number,
+    atLeast: number,
+    checked: number,
+  ): number {
+    const { pool, memory, filter } = this.#net;
+    const { copies, memories, table: t } = pool;
+    const headers = memories[0].view;
+    const filtered = !filter.promiscuous || filter.vlanFilter || filter.cfi >= 0;
+    const chains = this.#chains;
+    let chain = begin;
+    for (; chain < end; chain++, i++) {
+      const frame = frames[i];
+      const at = t[frame + OFFSET];
+      const total = t[frame + TOTAL];
+      const facts = t[frame + FACTS];
+      if (total < atLeast || t[frame + NEXT] !== 0 || (facts & ~FACT_CSUM_VALID) !== 0) break;
+      if (
+        filtered &&
+        (headers.getUint16(at + TYPE_OFFSET) === filter.vlanType || !filter.isMain(headers, at))
+      )
+        break;
+      const part = chains.writeFrom[chain];
+      const needed = PLAIN_HEADER_BYTES + total;
+      if (total < FRAME_MIN_BYTES || part >= chains.first[chain + 1] || chains.length[part] < needed) break;
+      const to = memory.locate(chains.address[part], needed, DMA_WRITE);
+      if (to < 0 || (to & 3) !== 0) break;
+      this.#headerWord[copies.count] = facts === 0 ? 0 : checked;
+      copies.add(0, at, memory.hitRegion, to + PLAIN_HEADER_BYTES, total);
+      this.#written[chain] = needed;
+    }
     const { count, list } = copies;
     copies.run();
-    for (let i = 0, at = 0; i < count; i++, at += COPY_WORDS) {
-      const { words } = memories[list[at + COPY_TARGET]];
-      const header = (list[at + COPY_TO] - PLAIN_HEADER_BYTES) >> 2;
-      words[header] = this.#headerWord[i];
+    // The packet headers last: their memory is at hand now.
+    for (let k = 0, run = 0; k < count; k++, run += COPY_WORDS) {
+      const { words } = memories[list[run + COPY_TARGET]];
+      const header = (list[run + COPY_TO] - PLAIN_HEADER_BYTES) >> 2;
+      words[header] = this.#headerWord[k];
       words[header + 1] = 0;
       words[header + 2] = ONE_BUFFER;
     }
+    return chain;
   }
 
   /** Writes one frame into the driver's buffers; the frame stays the caller's. After the last one call `finish`. */
