@@ -35,6 +35,8 @@ export async function startWebServer(bytes: number): Promise<WebServer> {
       response.end(file);
     }
   });
+  // Node gives a request five minutes by default, which a guest on a busy machine may need for an upload.
+  server.requestTimeout = 0;
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   return {
     port: (server.address() as AddressInfo).port,
