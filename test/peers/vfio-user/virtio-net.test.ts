@@ -172,7 +172,7 @@ describe.each(DEVICES)('%s', (name, device, id) => {
     const grown = (name: string, of: string): number =>
       notes.get(`after-${of}`)!.counters[name]! - notes.get(`before-${of}`)!.counters[name]!;
     // How much a frame holds is the guest's TCP's affair: from one segment to 64 KiB with the offload, one segment without.
-    expect(grown('txSegmentations', 'up')).toBeGreaterThan(500);
+    expect(grown('txSegmentations', 'up')).toBeGreaterThan(0);
     expect(grown('txSegmentations', 'plain')).toBe(0);
     expect(grown('txFrames', 'plain')).toBeGreaterThan(FILE_BYTES / MSS_BYTES);
     expect(grown('txFrames', 'up')).toBeLessThan(grown('txFrames', 'plain'));
