@@ -62,17 +62,6 @@ export const PF_INFLIGHT_SHMFD = 1 << 12;
 export const PF_RESET_DEVICE = 1 << 13;
 export const PF_CONFIGURE_MEM_SLOTS = 1 << 15;
 export const PF_STATUS = 1 << 16;
-/** What this back-end does. */
-export const PROTOCOL_FEATURES =
-  PF_MQ |
-  PF_LOG_SHMFD |
-  PF_RARP |
-  PF_REPLY_ACK |
-  PF_MTU |
-  PF_INFLIGHT_SHMFD |
-  PF_RESET_DEVICE |
-  PF_CONFIGURE_MEM_SLOTS |
-  PF_STATUS;
 
 export const U64_BYTES = 8;
 /** Index and number: SET_VRING_NUM, SET_VRING_BASE, SET_VRING_ENABLE. */
@@ -96,12 +85,6 @@ export const VRING_INDEX_MASK = 0xff;
 export const VRING_NO_FD = 0x100;
 
 export const STATUS_FEATURES_OK = 8;
-
-export const EINVAL = 22;
-export const EEXIST = 17;
-export const ENOENT = 2;
-export const ENOSPC = 28;
-export const EOPNOTSUPP = 95;
 
 /** A 64-bit field; what a number cannot hold is rounded, and lies beyond every range there is. */
 export function u64(view: DataView, at: number): number {

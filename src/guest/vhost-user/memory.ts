@@ -10,7 +10,7 @@
 import { fstatSync, type Stats } from 'node:fs';
 import type { Handle, HostIo } from '../../host-io/host-io.ts';
 import type { GuestMemory } from '../../pci/guest-memory.ts';
-import { EEXIST, EINVAL, ENOENT, ENOSPC } from '../../virtio/vhost-user.ts';
+import { EEXIST, EINVAL, ENOENT, ENOSPC } from './errno.ts';
 
 export interface RegionPlace {
   readonly guest: number;

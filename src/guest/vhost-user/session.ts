@@ -19,6 +19,7 @@ import { NOT_LOGGED } from '../../virtio/tracked.ts';
 import * as p from '../../virtio/vhost-user.ts';
 import { putU16be } from '../../wire/bytes.ts';
 import { ETHERTYPE_RARP } from '../../wire/ethernet.ts';
+import { EINVAL, EOPNOTSUPP } from './errno.ts';
 import type { VhostUserHost } from './host.ts';
 import { InflightArea, regionBytes } from './inflight.ts';
 import { FrontEndMemory, MAX_REGIONS, type MemoryStats, type RegionPlace } from './memory.ts';
@@ -53,6 +54,17 @@ export interface SessionParts {
   /** The front-end is gone and everything of it is cleaned up. */
   ended(reason: string): void;
 }
+
+const PROTOCOL_FEATURES =
+  p.PF_MQ |
+  p.PF_LOG_SHMFD |
+  p.PF_RARP |
+  p.PF_REPLY_ACK |
+  p.PF_MTU |
+  p.PF_INFLIGHT_SHMFD |
+  p.PF_RESET_DEVICE |
+  p.PF_CONFIGURE_MEM_SLOTS |
+  p.PF_STATUS;
 
 /** What a handler returns when it has sent the reply itself. */
 const REPLIED = -1;
@@ -117,7 +129,7 @@ export class Session {
       replies,
       handle: (at) => {
         const ring = this.#rings[this.#wire.view.getUint32(at, true)];
-        return ring === undefined ? p.EINVAL : handle(ring, this.#wire.view.getUint32(at + 4, true));
+        return ring === undefined ? EINVAL : handle(ring, this.#wire.view.getUint32(at + 4, true));
       },
     });
     const get = (value: () => number): Request => ({
@@ -158,7 +170,7 @@ export class Session {
       [
         p.SET_VRING_BASE,
         state((ring, base) => {
-          if (ring.queue !== null) return p.EINVAL;
+          if (ring.queue !== null) return EINVAL;
           ring.base = base;
           return 0;
         }),
@@ -167,11 +179,11 @@ export class Session {
       eventFd(p.SET_VRING_KICK, (ring, fd) => ring.setKick(fd, () => this.#kicked(ring))),
       eventFd(p.SET_VRING_CALL, (ring, fd) => ring.setCall(fd)),
       eventFd(p.SET_VRING_ERR, (ring, fd) => ring.setError(fd)),
-      [p.GET_PROTOCOL_FEATURES, get(() => this.#replyU64(p.GET_PROTOCOL_FEATURES, p.PROTOCOL_FEATURES))],
+      [p.GET_PROTOCOL_FEATURES, get(() => this.#replyU64(p.GET_PROTOCOL_FEATURES, PROTOCOL_FEATURES))],
       [
         p.SET_PROTOCOL_FEATURES,
         u64((value) => {
-          if (value >= 2 ** 32 || (value & ~p.PROTOCOL_FEATURES) !== 0) return p.EINVAL;
+          if (value >= 2 ** 32 || (value & ~PROTOCOL_FEATURES) !== 0) return EINVAL;
           this.#protocolFeatures = value;
           return 0;
         }),
@@ -180,7 +192,7 @@ export class Session {
       [
         p.SET_VRING_ENABLE,
         state((ring, on) => {
-          if (on > 1) return p.EINVAL;
+          if (on > 1) return EINVAL;
           ring.enabled = on === 1;
           return this.#refresh(ring);
         }),
@@ -213,7 +225,7 @@ export class Session {
           bytes: p.TABLE_HEADER_BYTES + p.REGION_BYTES,
           fds: 1,
           handle: (at, _bytes, fds) => {
-            if (fds.length !== 1) return p.EINVAL;
+            if (fds.length !== 1) return EINVAL;
             const errno = this.#memory.add(this.#place(at + p.TABLE_HEADER_BYTES), fds[0]!);
             return errno === 0 ? this.#moved() : errno;
           },
@@ -234,7 +246,7 @@ export class Session {
       [
         p.SET_STATUS,
         u64((status) => {
-          if (status > 0xff) return p.EINVAL;
+          if (status > 0xff) return EINVAL;
           if (status === 0) this.#reset();
           this.#status = status;
           return 0;
@@ -269,7 +281,7 @@ export class Session {
       (request.list === true ? bytes >= request.bytes : bytes === request.bytes) &&
       fds.length <= (request.fds ?? 0) &&
       excessFds === 0;
-    let result = request === undefined ? p.EOPNOTSUPP : p.EINVAL;
+    let result = request === undefined ? EOPNOTSUPP : EINVAL;
     if (fits) {
       try {
         result = request.handle(p.HEADER_BYTES, bytes, fds);
@@ -294,6 +306,7 @@ export class Session {
 
   // Features.
 
+  /** Not RING_RESET: QEMU 11.1 passes it on to the driver, and then tells the back-end of no queue that was reset. */
   #offer(): void {
     const { device } = this.#parts;
     this.#offered.clear();
@@ -317,13 +330,13 @@ export class Session {
     const features = new Features();
     features.setWord(0, view.getUint32(at, true));
     features.setWord(1, view.getUint32(at + 4, true));
-    if (features.mask(this.#offered)) return p.EINVAL;
+    if (features.mask(this.#offered)) return EINVAL;
     // A log begins and ends under rings that run.
     const logAll = features.has(p.F_LOG_ALL);
     features.remove(p.F_LOG_ALL);
     const same = features.low === this.#features.low && features.high === this.#features.high;
     // Rings that run keep to what they began with, the log apart.
-    if (!(this.#settled && same) && this.#rings.some(({ queue }) => queue !== null)) return p.EINVAL;
+    if (!(this.#settled && same) && this.#rings.some(({ queue }) => queue !== null)) return EINVAL;
     if (logAll && !this.#log.on) this.#parts.ringStats.logsBegun++;
     this.#log.switch(logAll);
     if (this.#settled && same) return 0;
@@ -363,7 +376,7 @@ export class Session {
 
   #setMemTable(at: number, bytes: number, fds: readonly Handle[]): number {
     const count = this.#wire.view.getUint32(at, true);
-    if (count !== fds.length || bytes !== p.TABLE_HEADER_BYTES + count * p.REGION_BYTES) return p.EINVAL;
+    if (count !== fds.length || bytes !== p.TABLE_HEADER_BYTES + count * p.REGION_BYTES) return EINVAL;
     const places = fds.map((_, i) => this.#place(at + p.TABLE_HEADER_BYTES + i * p.REGION_BYTES));
     const errno = this.#memory.setTable(places, fds);
     const moved = this.#moved();
@@ -396,8 +409,8 @@ export class Session {
   }
 
   #setSize(ring: Ring, size: number): number {
-    if (ring.queue !== null) return size === ring.size ? 0 : p.EINVAL;
-    if (size < 1 || size > 32_768) return p.EINVAL;
+    if (ring.queue !== null) return size === ring.size ? 0 : EINVAL;
+    if (size < 1 || size > 32_768) return EINVAL;
     ring.size = size;
     return 0;
   }
@@ -407,7 +420,7 @@ export class Session {
     const ring = this.#rings[view.getUint32(at, true)];
     const flags = view.getUint32(at + 4, true);
     const known = (this.#protocolFeatures & p.PF_LOG_SHMFD) !== 0 ? p.VRING_F_LOG : 0;
-    if (ring === undefined || (flags & ~known) !== 0) return p.EINVAL;
+    if (ring === undefined || (flags & ~known) !== 0) return EINVAL;
     const usedLogAddress = flags !== 0 ? p.u64(view, at + 32) : NOT_LOGGED;
     const addresses = {
       descriptors: p.u64(view, at + 8),
@@ -422,7 +435,7 @@ export class Session {
         old.used === addresses.used &&
         old.available === addresses.available;
       if (same) ring.logUsed(usedLogAddress);
-      return same ? 0 : p.EINVAL;
+      return same ? 0 : EINVAL;
     }
     ring.addresses = addresses;
     ring.logUsed(usedLogAddress);
@@ -433,14 +446,14 @@ export class Session {
 
   #setLogBase(at: number, fds: readonly Handle[]): number {
     const { view } = this.#wire;
-    if ((this.#protocolFeatures & p.PF_LOG_SHMFD) === 0 || fds.length !== 1) return p.EINVAL;
+    if ((this.#protocolFeatures & p.PF_LOG_SHMFD) === 0 || fds.length !== 1) return EINVAL;
     const taken = this.#log.setBase(fds[0]!, p.u64(view, at + 8), p.u64(view, at));
-    return taken ? this.#replyU64(p.SET_LOG_BASE, 0) : p.EINVAL;
+    return taken ? this.#replyU64(p.SET_LOG_BASE, 0) : EINVAL;
   }
 
   #setLogFd(fds: Handle[]): number {
     const fd = fds.shift();
-    if (fd === undefined || !takeEventFd(this.#parts.hostIo, fd)) return p.EINVAL;
+    if (fd === undefined || !takeEventFd(this.#parts.hostIo, fd)) return EINVAL;
     this.#log.setEvent(fd);
     return 0;
   }
@@ -449,9 +462,9 @@ export class Session {
     const value = p.u64(this.#wire.view, at);
     const ring = this.#rings[value & p.VRING_INDEX_MASK];
     const withoutFd = (value & p.VRING_NO_FD) !== 0;
-    if (ring === undefined || value > (p.VRING_NO_FD | p.VRING_INDEX_MASK)) return p.EINVAL;
-    if (fds.length !== (withoutFd ? 0 : 1)) return p.EINVAL;
-    if (!set(ring, fds.shift() ?? 0)) return p.EINVAL;
+    if (ring === undefined || value > (p.VRING_NO_FD | p.VRING_INDEX_MASK)) return EINVAL;
+    if (fds.length !== (withoutFd ? 0 : 1)) return EINVAL;
+    if (!set(ring, fds.shift() ?? 0)) return EINVAL;
     return this.#refresh(ring);
   }
 
@@ -478,7 +491,7 @@ export class Session {
     const layout = ring.layout(this.#memory, this.#packed);
     if (layout === null) {
       ringStats.badRings++;
-      return p.EINVAL;
+      return EINVAL;
     }
     ringStats.starts++;
     const region = this.#inflight?.region(ring.index, ring.size) ?? null;
@@ -570,8 +583,8 @@ export class Session {
     const { view } = this.#wire;
     const queues = view.getUint16(at + 16, true);
     const queueSize = view.getUint16(at + 18, true);
-    if (!this.#hasInflight(bytes) || queues < 1 || queues > this.#rings.length) return p.EINVAL;
-    if (queueSize < 1 || queueSize > 32_768) return p.EINVAL;
+    if (!this.#hasInflight(bytes) || queues < 1 || queues > this.#rings.length) return EINVAL;
+    if (queueSize < 1 || queueSize > 32_768) return EINVAL;
     const length = queues * regionBytes(queueSize);
     const fd = hostIo.memoryFd('inflight', length);
     const reply = this.#wire.replyView;
@@ -587,9 +600,9 @@ export class Session {
 
   #setInflight(at: number, bytes: number, fds: readonly Handle[]): number {
     const { view } = this.#wire;
-    if (!this.#hasInflight(bytes) || fds.length !== 1) return p.EINVAL;
+    if (!this.#hasInflight(bytes) || fds.length !== 1) return EINVAL;
     // Rings that run are noted where they began.
-    if (this.#rings.some(({ queue }) => queue !== null)) return p.EINVAL;
+    if (this.#rings.some(({ queue }) => queue !== null)) return EINVAL;
     const area = InflightArea.open(
       this.#parts.hostIo,
       fds[0]!,
@@ -598,7 +611,7 @@ export class Session {
       view.getUint16(at + 16, true),
       view.getUint16(at + 18, true),
     );
-    if (area === null) return p.EINVAL;
+    if (area === null) return EINVAL;
     this.#inflight?.close();
     this.#inflight = area;
     return 0;
@@ -611,7 +624,7 @@ export class Session {
   // The network's own.
 
   #setMtu(bytes: number): number {
-    if (bytes < MTU_MIN_BYTES || bytes > MTU_MAX_BYTES) return p.EINVAL;
+    if (bytes < MTU_MIN_BYTES || bytes > MTU_MAX_BYTES) return EINVAL;
     this.ipMtuBytes = bytes;
     return 0;
   }

@@ -185,6 +185,33 @@ describe('back-ends come and go', () => {
     guest.send([numbered(7)]);
     await guest.until(() => bench.peer.frames.length === 1);
   });
+
+  test.each([
+    ['split', false],
+    ['packed', true],
+  ] as const)('%s: what was saved while the network stood still holds where the rings stand, and a NIC that loads it goes on there', async (_name, packed) => {
+    const { bench, guest } = await start({ packed });
+    // A NIC that loads a state tells the network by RARP where it is.
+    const arrived = (): number[] =>
+      bench.peer.frames.filter(({ bytes }) => bytes[12] === 0x88).map(({ bytes }) => numberOf(bytes));
+    let number = 0;
+    for (let round = 0; round < 4; round++) {
+      const frames = Array.from({ length: 7 }, () => numbered(number++));
+      for (const frame of frames) expect(bench.peer.send(frame)).toBe(true);
+      guest.send(frames);
+      await guest.until(() => arrived().length === number && guest.received.length === number);
+      guest.network.setRunning(false);
+      await guest.until(() => guest.netdev.backend?.queueServer?.active === false);
+      const state = JSON.parse(JSON.stringify(guest.nic.saveState()));
+      guest.nic.reset();
+      guest.nic.loadState(state);
+      guest.network.setRunning(true);
+      await guest.until(() => guest.nic.servedOutside);
+    }
+    expect(arrived()).toEqual([...Array(number).keys()]);
+    expect(guest.received.map(numberOf)).toEqual([...Array(number).keys()]);
+    expect(guest.stats).toMatchObject({ starts: 5, stops: 4, brokenRings: 0 });
+  });
 });
 
 describe('two queue pairs', () => {

@@ -1,5 +1,6 @@
 /** Frames both ways over rings in shared memory, and rings that stop and go on. */
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { F_RING_RESET } from '../../../src/virtio/features.ts';
 import { Bench } from './bench.ts';
 import {
   concat,
@@ -344,6 +345,12 @@ test('status and reset: everything but the connection and its memory is as at th
   await frontEnd.ok(2, u64(F_MRG_RXBUF | (1n << 32n) | (1n << 30n)));
   await frontEnd.startRing(1, 0);
   expect(bench.backend.ringStats.starts).toBe(2);
+});
+
+test('a reset of single queues is not offered, though the device could: front-ends do not tell of it', async () => {
+  const frontEnd = bench.connect();
+  expect(bench.device.offered.has(F_RING_RESET)).toBe(true);
+  expect((await frontEnd.getU64(1)) & (1n << BigInt(F_RING_RESET))).toBe(0n);
 });
 
 test('front-ends come and go, and netemu may be the one that connects', async () => {

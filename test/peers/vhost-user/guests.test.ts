@@ -96,6 +96,8 @@ describe.each(CASES)('$name', (it) => {
     expect(result.ok('bind')).toContain('driver: virtio_net');
     const bits = result.ok('bind').match(/^[01]{64}$/m)?.[0] ?? '';
     expect([bits[32], bits[34]]).toEqual(['1', isPacked ? '1' : '0']);
+    // RING_RESET: QEMU would offer it if we did, and never tell us of a ring that was reset.
+    expect(bits[40]).toBe('0');
   });
 
   test('the gateway answers pings', () => {
