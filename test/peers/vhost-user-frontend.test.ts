@@ -179,6 +179,8 @@ describe('Open vSwitch with DPDK', () => {
 
   test.each([
     ['split', 1],
+    ['split', 2],
+    ['packed', 1],
     ['packed', 2],
   ] as const)('two guests on its bridge talk, %s rings, %i queue pairs', async (ring, queues) => {
     const properties = { packed: ring === 'packed' };
