@@ -215,7 +215,10 @@ class PackedLedger implements Ledger {
       view.setUint16(AT_VERSION, VERSION, true);
     }
     const old = view.getUint16(OLD_USED, true) % size;
-    if (view.getUint16(PACKED_USED, true) !== old && isUsed(old, view.getUint8(OLD_USED_WRAP) !== 0)) {
+    // A batch may be as long as the ring: only the lap tells it from none.
+    const moved =
+      view.getUint16(PACKED_USED, true) !== old || view.getUint8(USED_WRAP) !== view.getUint8(OLD_USED_WRAP);
+    if (moved && isUsed(old, view.getUint8(OLD_USED_WRAP) !== 0)) {
       // The driver was shown the last batch.
       this.#settle();
     } else {
@@ -301,27 +304,29 @@ class PackedLedger implements Ledger {
     view.setUint16(OLD_FREE_HEAD, entry, true);
   }
 
-  #free(id: number): number {
+  /** Puts a chain's entries back at the free list's head. */
+  #free(entry: number): void {
     const view = this.#view;
-    const entry = this.#entryOf[id];
     const last = Math.min(view.getUint16(entryAt(entry) + ENTRY_LAST, true), this.#size - 1);
     view.setUint16(entryAt(last) + ENTRY_NEXT, view.getUint16(FREE_HEAD, true), true);
     view.setUint16(FREE_HEAD, entry, true);
-    return entry;
   }
 
   unfetched(id: number): void {
-    this.#view.setUint8(entryAt(this.#free(id)), 0);
-    // A batch that is under way keeps its own mark of where the list was.
-    if (this.#batch.length === 0)
-      this.#view.setUint16(OLD_FREE_HEAD, this.#view.getUint16(FREE_HEAD, true), true);
+    const view = this.#view;
+    const entry = this.#entryOf[id];
+    this.#free(entry);
+    view.setUint16(OLD_FREE_HEAD, view.getUint16(FREE_HEAD, true), true);
+    view.setUint8(entryAt(entry), 0);
   }
 
+  /** Its entries are free once the driver was shown the batch, and not before: a chain that is fetched meanwhile must not be noted over them. */
   used(id: number): void {
-    this.#batch.push(this.#free(id));
+    this.#batch.push(this.#entryOf[id]);
   }
 
   publishing(used: number): void {
+    for (const entry of this.#batch) this.#free(entry);
     this.#putUsed(used);
   }
 

@@ -4,6 +4,9 @@
  */
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { openLedger, regionBytes } from '../../../src/guest/vhost-user/inflight.ts';
+import type { GuestMemory } from '../../../src/pci/guest-memory.ts';
+import type { Ledger } from '../../../src/virtio/tracked.ts';
 import { Bench } from './bench.ts';
 import {
   F_EVENT_IDX,
@@ -256,4 +259,113 @@ test('hardening 55: files that are none, that hold too little, and sizes that no
     await bench.until(() => !bench.backend.connected);
   }
   bench.clientIo.close(area.fd);
+});
+
+/** A packed ring's ledger beside a model of what it notes: chains are fetched, used and shown in any mixture, and at any step the process may be gone. */
+class LedgerModel {
+  readonly #size = 8;
+  readonly #layout = { size: this.#size, descriptors: 0, driver: 0, device: 0 };
+  readonly #region = new Uint8Array(regionBytes(this.#size));
+  readonly #ledger: Ledger = this.#open(this.#region, false);
+  /** In the order of fetch. */
+  #chains: { id: number; slots: number; used: boolean }[] = [];
+  /** Where the driver was shown the ring to be. */
+  #shown = 0x8000;
+  #nextId = 0;
+
+  /** `shown`: the driver sees the last batch as used. */
+  #open(region: Uint8Array, shown: boolean): Ledger {
+    // Descriptors that wait have AVAIL as the lap and USED not so; used ones have both.
+    const flags = (): number => ((this.#shown & 0x8000) !== 0 ? (shown ? 0x8080 : 0x80) : shown ? 0 : 0x8000);
+    return openLedger(region, this.#layout, true, 0x8000, { u16: flags } as unknown as GuestMemory);
+  }
+
+  #check(shown: boolean): void {
+    const next = this.#open(this.#region.slice(), shown);
+    const left = this.#chains.filter(({ used }) => !(shown && used));
+    expect(next.left).toMatchObject(left.map(({ id, slots }) => ({ id, slots })));
+    expect(next.left.length).toBe(left.length);
+    expect(next.position.used).toBe(shown ? this.#after : this.#shown);
+  }
+
+  /** Where the ring stands once all that was used is shown. */
+  get #after(): number {
+    const used = this.#chains.reduce((sum, chain) => sum + (chain.used ? chain.slots : 0), 0);
+    const index = (this.#shown & 0x7fff) + used;
+    return index < this.#size
+      ? (this.#shown & 0x8000) | index
+      : ((this.#shown & 0x8000) ^ 0x8000) | (index - this.#size);
+  }
+
+  fetch(slots: number): void {
+    if (this.#chains.reduce((sum, chain) => sum + chain.slots, slots) > this.#size) return;
+    const id = this.#nextId++;
+    const descriptors = new DataView(new ArrayBuffer(16 * slots));
+    for (let i = 0; i < slots; i++) descriptors.setUint16(16 * i + 12, id, true);
+    this.#ledger.fetched(id, slots, descriptors);
+    this.#chains.push({ id, slots, used: false });
+    this.#check(false);
+  }
+
+  /** The last chain is given back. */
+  unfetch(): void {
+    if (this.#chains.at(-1)?.used !== false) return;
+    this.#ledger.unfetched(this.#chains.pop()!.id);
+    this.#check(false);
+  }
+
+  use(which: number): void {
+    const waiting = this.#chains.filter(({ used }) => !used);
+    const chain = waiting[which % waiting.length];
+    if (chain === undefined) return;
+    this.#ledger.used(chain.id);
+    chain.used = true;
+    this.#check(false);
+  }
+
+  publish(): void {
+    if (!this.#chains.some(({ used }) => used)) return;
+    const after = this.#after;
+    this.#ledger.publishing(after);
+    this.#check(false);
+    this.#check(true);
+    this.#ledger.published();
+    this.#chains = this.#chains.filter(({ used }) => !used);
+    this.#shown = after;
+    this.#check(false);
+  }
+}
+
+describe('what a packed ring notes is true at every step', () => {
+  test('chains that are fetched while a batch is under way', () => {
+    const model = new LedgerModel();
+    for (const slots of [2, 2, 2]) model.fetch(slots);
+    for (let i = 0; i < 3; i++) model.use(0);
+    model.fetch(2);
+    model.publish();
+  });
+
+  test('a batch as long as the ring', () => {
+    const model = new LedgerModel();
+    for (let lap = 0; lap < 3; lap++) {
+      for (let i = 0; i < 4; i++) model.fetch(2);
+      for (let i = 0; i < 4; i++) model.use(0);
+      model.publish();
+    }
+  });
+
+  test('any mixture', () => {
+    const step = fc.record({ kind: fc.integer({ min: 0, max: 4 }), value: fc.integer({ min: 0, max: 7 }) });
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
+        const model = new LedgerModel();
+        for (const { kind, value } of steps) {
+          if (kind <= 1) model.fetch(1 + (value % 3));
+          else if (kind === 2) model.use(value);
+          else if (kind === 3) model.publish();
+          else model.unfetch();
+        }
+      }),
+    );
+  });
 });
