@@ -150,6 +150,13 @@ describe('what the driver is offered', () => {
     expect([5, 16, 17, 18].every((bit) => offered.has(bit))).toBe(true);
   });
 
+  test('neither RSS, hash reports, changes of offloads, coalescing nor a reset of single queues, whatever the back-end says', async () => {
+    const bits = [2, 40, 53, 57, 60];
+    const all = bits.reduce((sum, bit) => sum | (1n << BigInt(bit)), F_VERSION_1 | F_PROTOCOL);
+    const { guest } = await start({ features: all }, { properties: { rss: true, hash: true } });
+    expect(bits.filter((bit) => guest.nic.offered.has(bit))).toEqual([]);
+  });
+
   test('packed rings where both can', async () => {
     const { guest, back } = await start(
       { features: F_VERSION_1 | F_PROTOCOL | F_PACKED | F_EVENT_IDX | F_MRG_RXBUF },
