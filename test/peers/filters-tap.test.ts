@@ -194,7 +194,12 @@ describe('the length of the header that a mirror writes', () => {
         const ping = spawn('ip', ['netns', 'exec', NAMESPACE, 'ping', '-c', '30', '-i', '0.3', '10.78.0.2'], {
           stdio: 'ignore',
         });
-        const [bytes] = (await once(socket, 'data')) as [Buffer];
+        // QEMU writes the lengths and the frame one by one.
+        let bytes = Buffer.alloc(0);
+        while (bytes.length < 8 + length + 42) {
+          const [more] = (await once(socket, 'data')) as [Buffer];
+          bytes = Buffer.concat([bytes, more]);
+        }
         ping.kill();
         await once(ping, 'close');
         expect(bytes.readUInt32BE(4)).toBe(length);
