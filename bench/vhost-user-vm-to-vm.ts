@@ -9,11 +9,13 @@ import { createServer } from 'node:net';
 import { startGuest } from '../test/peers/lib/guest.ts';
 import { prepare } from '../test/peers/lib/prepare.ts';
 import { Signals } from '../test/peers/lib/signals.ts';
+import { iperfCommand } from '../test/peers/vfio-user/services.ts';
 import { LOAD, Rig } from '../test/peers/vhost-user/rig.ts';
 import { median, report, runtimeFacts } from './lib/report.ts';
 
 const ROUNDS = Number(process.argv[2] ?? 3);
 const SECONDS = Number(process.argv[3] ?? 5);
+const IPERF_PORT = 5201;
 const MACS = ['52:54:00:00:00:01', '52:54:00:00:00:02'] as const;
 
 interface Contestant {
@@ -55,8 +57,13 @@ async function qemu(): Promise<Contestant> {
 
 const CONTESTANTS = { netemu, qemu };
 
+/** What the receiver counted; iperf3 may end well without a report of the other side's, and says why. */
 function gbits(output: string): number {
-  const { end } = JSON.parse(output) as { end: { sum_received: { bits_per_second: number } } };
+  const { end, error } = JSON.parse(output) as {
+    end: { sum_received?: { bits_per_second: number } };
+    error?: string;
+  };
+  if (end.sum_received === undefined) throw new Error(`iperf3: ${error ?? output}`);
   return end.sum_received.bits_per_second / 1e9;
 }
 
@@ -69,15 +76,14 @@ async function turn({ args }: Contestant): Promise<{ up: number; down: number }>
     args: args[0],
     script: { bind: `${address(1)}; iperf3 -s -D; host say listening`, rest: 'host wait end' },
   });
-  const run = `iperf3 -c 10.88.0.1 -t ${SECONDS} -J`;
+  const run = (more: string): string => iperfCommand(IPERF_PORT, `-t ${SECONDS}${more}`, '10.88.0.1');
   const talker = await startGuest({
     ...common,
     args: args[1],
     script: {
       bind: `${address(2)}; host wait listening; n=0; until ping -c 1 -W 1 10.88.0.1; do n=$((n+1)); [ $n -lt 30 ]; done`,
-      up: run,
-      // The server may still be busy with the run before.
-      down: `n=0; until ${run} -R >/tmp/down; do n=$((n+1)); [ $n -lt 20 ] || exit 1; sleep 0.5; done; cat /tmp/down`,
+      up: run(''),
+      down: run(' -R'),
       end: 'host say end',
     },
   });
