@@ -3,10 +3,10 @@
  * stripped tag, padded with zeros to 60 bytes, and zeros in place of the frame check sequence, which is not known here.
  */
 
-import { copyMemory } from '../core/copy.ts';
-import { type FramePool, LENGTH, MAX_FRAME_BYTES, NEXT, OFFSET, REGION } from '../core/pool.ts';
+import { type FramePool, LENGTH, NEXT, OFFSET, REGION } from '../core/pool.ts';
 import { DMA_WRITE, type GuestMemory } from '../pci/guest-memory.ts';
 import { FRAME_MIN_BYTES } from './frame-size.ts';
+import { gatheredFrom, writeRun } from './write-run.ts';
 
 const ADDRESSES_BYTES = 12;
 const FCS_BYTES = 4;
@@ -44,9 +44,7 @@ export class RxStore {
   ): boolean {
     const memory = this.#memory;
     const pool = this.#pool;
-    const { copies } = pool;
-    // Marks of a dirty log are set before the next translation, and must not be before the copy: hence at once.
-    const together = memory.dirtyLog === null ? copies.minBytes : MAX_FRAME_BYTES + 1;
+    const gathered = gatheredFrom(pool, memory);
     const t = pool.table;
     let position = done;
     const end = done + size;
@@ -60,25 +58,8 @@ export class RxStore {
         let part = Math.min(segmentEnd - skip, end - position, content - position);
         if (cut !== 0 && position < ADDRESSES_BYTES) part = Math.min(part, ADDRESSES_BYTES - position);
         const from = t[s + OFFSET] + skip - segmentStart;
-        const source = pool.memories[t[s + REGION]];
-        const later = part >= together;
         const target = address + position - done;
-        const to = later ? memory.locate(target, part, DMA_WRITE) : memory.translate(target, part, DMA_WRITE);
-        if (later) copies.makeRoom();
-        if (to >= 0 && later) {
-          copies.add(t[s + REGION], from, memory.hitRegion, to, part);
-        } else if (to >= 0) {
-          copyMemory(source, from, memory.hit, to, part);
-        } else if (copies.count !== 0) {
-          // Remote memory: the machine may go on while it is written, and is to find no work half done. Then the same again.
-          copies.run();
-          continue;
-        } else if (from + part > source.bytes.length) {
-          // Borrowed memory that was taken away reads as zeros.
-          if (!memory.clear(address + position - done, part)) return false;
-        } else if (!memory.write(address + position - done, source.bytes, from, part)) {
-          return false;
-        }
+        if (!writeRun(pool, memory, gathered, t[s + REGION], from, target, part)) return false;
         position += part;
         skip = position < ADDRESSES_BYTES ? position : position + cut;
       }

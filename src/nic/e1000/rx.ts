@@ -38,6 +38,7 @@ import {
   RX_DROP_VLAN,
 } from '../rx-filter.ts';
 import { RxStore } from '../rx-store.ts';
+import { gatheredFrom } from '../write-run.ts';
 import type { Chip } from './chip.ts';
 import {
   CTRL,
@@ -390,8 +391,7 @@ export class Receiver {
     const filterType = filter.vlanType;
     const maxBytes = Math.min(longest, this.#bufferBytes);
     const { copies } = pool;
-    // Marks of a dirty log are set before the next translation, and must not be before the copy: hence at once.
-    const together = memory.dirtyLog === null ? copies.minBytes : LONG_MAX_BYTES;
+    const together = gatheredFrom(pool, memory);
     let head = regs[RDH >> 2];
     let free = this.#free();
     let bytes = 0;

@@ -18,7 +18,6 @@ import {
   GSO_SIZE,
   HEADER_LENGTH,
   LENGTH,
-  MAX_FRAME_BYTES,
   NEXT,
   OFFSET,
   REGION,
@@ -37,6 +36,7 @@ import {
   writeVnetHash,
 } from '../../wire/virtio-net-hdr.ts';
 import { FRAME_MIN_BYTES } from '../frame-size.ts';
+import { gatheredFrom, writeRun } from '../write-run.ts';
 import type { NetContext } from './net.ts';
 
 /** Chains fetched ahead. */
@@ -129,9 +129,7 @@ export class Receiver {
   storePlain(frames: Int32Array, from: number, to: number): number {
     const queue = this.#queue;
     const { pool, memory, filter, headerBytes, hashReport, guestOffloads } = this.#net;
-    const { copies } = pool;
-    // Marks of a dirty log are set before the next translation, and must not be before the copy: hence at once.
-    const together = memory.dirtyLog === null ? copies.minBytes : MAX_FRAME_BYTES + 1;
+    const together = gatheredFrom(pool, memory);
     const slots = pool.memories[0];
     const headers = slots.view;
     if (queue === null || hashReport || headerBytes !== PLAIN_HEADER_BYTES) return 0;
@@ -187,7 +185,10 @@ export class Receiver {
     return i - from;
   }
 
-  /** What `storePlain` does, for frames of at least `atLeast` bytes, which are copied all at once: from frame `i` and chain `begin` on. Returns the chain behind the last one that was filled. */
+  /**
+   * What `storePlain` does, for frames of at least `atLeast` bytes, which are copied all at once: from frame `i` and chain `begin` on. Returns the chain behind the last one
+   * that was filled. (What is asked of a frame stands in both loops: a check that both call costs 3 % of a short frame and 8 % of a long one.)
+   */
   #storeTogether(
     frames: Int32Array,
     i: number,
@@ -391,8 +392,7 @@ export class Receiver {
   /** The same, but for the long runs, which are in the list of copies. */
   #writeParts(frame: number, total: number, stored: number, count: number): boolean {
     const { pool, memory, headerBytes } = this.#net;
-    const { copies } = pool;
-    const together = memory.dirtyLog === null ? copies.minBytes : MAX_FRAME_BYTES + 1;
+    const gathered = gatheredFrom(pool, memory);
     const t = pool.table;
     const chains = this.#chains;
     const end = headerBytes + stored;
@@ -421,27 +421,8 @@ export class Receiver {
             }
             const skip = done - segmentStart;
             size = Math.min(left, t[segment + LENGTH] - skip);
-            const source = pool.memories[t[segment + REGION]];
             const from = t[segment + OFFSET] + skip;
-            const later = size >= together;
-            const to = later
-              ? memory.locate(address, size, DMA_WRITE)
-              : memory.translate(address, size, DMA_WRITE);
-            if (later) copies.makeRoom();
-            if (to >= 0 && later) {
-              copies.add(t[segment + REGION], from, memory.hitRegion, to, size);
-            } else if (to >= 0) {
-              copyMemory(source, from, memory.hit, to, size);
-            } else if (copies.count !== 0) {
-              // Remote memory: the machine may go on while it is written, and is to find no work half done. Then the same again.
-              copies.run();
-              continue;
-            } else if (from + size > source.bytes.length) {
-              // Borrowed memory that was taken away reads as zeros.
-              if (!memory.clear(address, size)) return false;
-            } else if (!memory.write(address, source.bytes, from, size)) {
-              return false;
-            }
+            if (!writeRun(pool, memory, gathered, t[segment + REGION], from, address, size)) return false;
           }
           done += size;
           address += size;
