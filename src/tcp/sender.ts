@@ -116,6 +116,13 @@ export class Sender {
   narrow(segmentBytes: number): void {
     this.segmentBytes = segmentBytes;
     this.congestion.setSegment(segmentBytes);
+    this.#beginAgain();
+    this.#armRetransmit();
+    this.#c.wantWork();
+  }
+
+  /** All that is in flight and not named by the peer goes out again from here on, at the pace of the window. */
+  #beginAgain(): void {
     this.#c.timers.set(PROBE, Number.POSITIVE_INFINITY);
     this.#times.probing = false;
     this.#again?.clear();
@@ -123,8 +130,6 @@ export class Sender {
     this.#recoveryEnd = this.next;
     this.#resent = this.una;
     this.#duplicates = 0;
-    this.#armRetransmit();
-    this.#c.wantWork();
   }
 
   get flightBytes(): number {
@@ -604,9 +609,8 @@ export class Sender {
     const { smoothedUs } = this.roundTrip;
     if (smoothedUs === 0 || flightBytes === 0) return;
     const quietUs = Math.max(this.#lastSentUs, this.#stuckSinceUs);
-    timers.probeUs = quietUs + this.#times.probeDelayUs(smoothedUs, flightBytes, this.segmentBytes);
-    if (timers.probeUs >= timers.retransmitUs) timers.probeUs = Number.POSITIVE_INFINITY;
-    else timers.probeMoved();
+    const atUs = quietUs + this.#times.probeDelayUs(smoothedUs, flightBytes, this.segmentBytes);
+    timers.set(PROBE, atUs < timers.retransmitUs ? atUs : Number.POSITIVE_INFINITY);
   }
 
   /** The time set for a hole or for the tail has come. */
@@ -772,15 +776,9 @@ export class Sender {
     c.stack.stats.txTimeouts++;
     this.congestion.timedOut(this.flightBytes, this.roundTrip.backoffs > 0);
     this.roundTrip.backOff();
-    c.timers.set(PROBE, Number.POSITIVE_INFINITY);
-    this.#times.probing = false;
-    this.#recovery = RECOVERY_TIMEOUT;
-    this.#recoveryEnd = this.next;
-    this.#resent = this.una;
-    this.#duplicates = 0;
+    this.#beginAgain();
     // RFC 2018 section 8: after a timeout the peer may have forgotten what it had.
     this.#board.clear();
-    this.#again?.clear();
     this.#resendFirst();
     this.#armRetransmit();
     return true;

@@ -62,11 +62,6 @@ export class Timers {
     }
   }
 
-  /** `probeUs` was set, which each segment does: the timer follows if it is too late. */
-  probeMoved(): void {
-    if (this.probeUs < this.#armedUs) this.#arm();
-  }
-
   #arm(): void {
     const next = Math.min(this.retransmitUs, this.delayedAckUs, this.keepAliveUs, this.lifeUs, this.probeUs);
     if (next >= this.#armedUs) return;
