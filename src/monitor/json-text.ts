@@ -6,11 +6,11 @@ export function jsonText(value: unknown, pretty = false): string {
 }
 
 /** A large value that never changes: its text is made once for each layout. */
-export class JsonConstant {
-  readonly value: unknown;
+export class JsonConstant<T = unknown> {
+  readonly value: T;
   readonly #texts = new Map<string, string>();
 
-  constructor(value: unknown) {
+  constructor(value: T) {
     this.value = value;
   }
 

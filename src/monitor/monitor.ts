@@ -67,8 +67,7 @@ export class Monitor {
   readonly #sessions = new Set<EventListener>();
   readonly #chardevs = new Map<Chardev, 'control' | 'readline'>();
   readonly #stopListening: () => void;
-  #schema: readonly SchemaInfo[] | null = null;
-  #schemaText: JsonConstant | null = null;
+  #schema: JsonConstant<readonly SchemaInfo[]> | null = null;
   /** Not since `-S` held the guests back at the start. */
   #hasRun: boolean;
   #quitting = false;
@@ -108,16 +107,13 @@ export class Monitor {
 
   /** The schema that `make` makes of all commands, made once. */
   schema(make: (commands: readonly Command[]) => readonly SchemaInfo[]): readonly SchemaInfo[] {
-    if (this.#schema === null) {
-      this.#schema = make(commands);
-      this.#schemaText = new JsonConstant(this.#schema);
-    }
-    return this.#schema;
+    this.#schema ??= new JsonConstant(make(commands));
+    return this.#schema.value;
   }
 
   /** What a session writes for a command's answer: the schema, 200 KB that never change, is made text once. */
   written(answer: unknown): unknown {
-    return answer !== null && answer === this.#schema ? this.#schemaText : answer;
+    return this.#schema !== null && answer === this.#schema.value ? this.#schema : answer;
   }
 
   /** Runs a command. Throws or rejects with what explain() understands, or an error of our own. */
