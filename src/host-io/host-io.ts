@@ -314,15 +314,18 @@ export interface HostIo {
 /** Linux errno numbers that callers decide on; errno.ts has the names. */
 export const ERRNO = {
   EPERM: 1,
+  ENOENT: 2,
   EINTR: 4,
   EIO: 5,
   EBADF: 9,
   EAGAIN: 11,
   ENOMEM: 12,
   EACCES: 13,
+  EEXIST: 17,
   EINVAL: 22,
   ENFILE: 23,
   EMFILE: 24,
+  ENOSPC: 28,
   EPIPE: 32,
   EDESTADDRREQ: 89,
   EMSGSIZE: 90,

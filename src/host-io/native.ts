@@ -44,7 +44,6 @@ import {
 const EVENT_PAIRS = 64;
 const MUTE_MS = 100;
 const BACKLOG = 128;
-const ENFILE = 23;
 /** The addon's bits for what may be done in a place. */
 const FILE_RIGHTS: Readonly<Record<FilePlace['may'], number>> = { read: 1, write: 2, bind: 4, drive: 8 };
 
@@ -329,7 +328,7 @@ export class NativeHostIo implements HostIo {
 
   accept(handle: Handle): Handle {
     const accepted = this.#addon.accept(handle);
-    if (accepted === -ERRNO.EMFILE || accepted === -ENFILE) this.#mute(handle);
+    if (accepted === -ERRNO.EMFILE || accepted === -ERRNO.ENFILE) this.#mute(handle);
     return accepted;
   }
 

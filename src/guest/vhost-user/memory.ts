@@ -8,9 +8,8 @@
  */
 
 import { fstatSync, type Stats } from 'node:fs';
-import type { Handle, HostIo } from '../../host-io/host-io.ts';
+import { ERRNO, type Handle, type HostIo } from '../../host-io/host-io.ts';
 import type { GuestMemory } from '../../pci/guest-memory.ts';
-import { EEXIST, EINVAL, ENOENT, ENOSPC } from './errno.ts';
 
 export interface RegionPlace {
   readonly guest: number;
@@ -61,7 +60,7 @@ export class FrontEndMemory {
   /** Takes a whole table; `fds` has a descriptor for each region, which stays the caller's. On an errno nothing is mapped any more. */
   setTable(places: readonly RegionPlace[], fds: readonly Handle[]): number {
     for (const [i, a] of places.entries()) {
-      if (places.slice(i + 1).some((b) => overlap(a, b))) return EEXIST;
+      if (places.slice(i + 1).some((b) => overlap(a, b))) return ERRNO.EEXIST;
     }
     const old = this.#regions;
     this.#regions = [];
@@ -93,14 +92,14 @@ export class FrontEndMemory {
 
   #add(place: RegionPlace, fd: Handle): number {
     const { guest, bytes, user, offset } = place;
-    if (this.#regions.length >= MAX_REGIONS) return ENOSPC;
-    if (bytes <= 0 || guest + bytes > ADDRESS_LIMIT || user + bytes > ADDRESS_LIMIT) return EINVAL;
+    if (this.#regions.length >= MAX_REGIONS) return ERRNO.ENOSPC;
+    if (bytes <= 0 || guest + bytes > ADDRESS_LIMIT || user + bytes > ADDRESS_LIMIT) return ERRNO.EINVAL;
     if (offset + bytes > ADDRESS_LIMIT || guest % PAGE_BYTES !== 0 || offset % PAGE_BYTES !== 0)
-      return EINVAL;
-    if (bytes % PAGE_BYTES !== 0 || user % PAGE_BYTES !== 0) return EINVAL;
-    if (this.#regions.some((other) => overlap(place, other))) return EEXIST;
+      return ERRNO.EINVAL;
+    if (bytes % PAGE_BYTES !== 0 || user % PAGE_BYTES !== 0) return ERRNO.EINVAL;
+    if (this.#regions.some((other) => overlap(place, other))) return ERRNO.EEXIST;
     const file = this.#fileOf(fd);
-    if (file === null || offset + bytes > file.status.size) return EINVAL;
+    if (file === null || offset + bytes > file.status.size) return ERRNO.EINVAL;
     const block = blockBytes(file.status);
     const windows: Uint8Array[] = [];
     try {
@@ -118,7 +117,7 @@ export class FrontEndMemory {
       // The host has no room, or the pool no region: the front-end is told, and nothing of it stays.
       this.#memory.removeWithin(guest, bytes);
       for (const window of windows) this.#hostIo.unmap(window);
-      return ENOSPC;
+      return ERRNO.ENOSPC;
     }
     this.#regions.push({ guest, bytes, user, offset, file: file.key, windows });
     return 0;
@@ -129,7 +128,7 @@ export class FrontEndMemory {
     const at = this.#regions.findIndex(
       ({ guest, bytes, user }) => guest === place.guest && bytes === place.bytes && user === place.user,
     );
-    if (at < 0) return ENOENT;
+    if (at < 0) return ERRNO.ENOENT;
     this.#unmap(this.#regions.splice(at, 1)[0]!);
     return 0;
   }

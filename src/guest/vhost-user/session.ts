@@ -11,7 +11,7 @@
  */
 
 import type { Logger } from '../../core/log.ts';
-import type { Handle, HostIo } from '../../host-io/host-io.ts';
+import { ERRNO, type Handle, type HostIo } from '../../host-io/host-io.ts';
 import { DATA_PATH, F_MQ, F_MTU } from '../../nic/virtio-net/features.ts';
 import type { VirtioNet } from '../../nic/virtio-net/index.ts';
 import { F_RING_PACKED, Features } from '../../virtio/features.ts';
@@ -19,7 +19,6 @@ import { NOT_LOGGED } from '../../virtio/tracked.ts';
 import * as p from '../../virtio/vhost-user.ts';
 import { putU16be } from '../../wire/bytes.ts';
 import { ETHERTYPE_RARP } from '../../wire/ethernet.ts';
-import { EINVAL, EOPNOTSUPP } from './errno.ts';
 import type { VhostUserHost } from './host.ts';
 import { InflightArea, regionBytes } from './inflight.ts';
 import { FrontEndMemory, MAX_REGIONS, type MemoryStats, type RegionPlace } from './memory.ts';
@@ -129,7 +128,7 @@ export class Session {
       replies,
       handle: (at) => {
         const ring = this.#rings[this.#wire.view.getUint32(at, true)];
-        return ring === undefined ? EINVAL : handle(ring, this.#wire.view.getUint32(at + 4, true));
+        return ring === undefined ? ERRNO.EINVAL : handle(ring, this.#wire.view.getUint32(at + 4, true));
       },
     });
     const get = (value: () => number): Request => ({
@@ -170,7 +169,7 @@ export class Session {
       [
         p.SET_VRING_BASE,
         state((ring, base) => {
-          if (ring.queue !== null) return EINVAL;
+          if (ring.queue !== null) return ERRNO.EINVAL;
           ring.base = base;
           return 0;
         }),
@@ -183,7 +182,7 @@ export class Session {
       [
         p.SET_PROTOCOL_FEATURES,
         u64((value) => {
-          if (value >= 2 ** 32 || (value & ~PROTOCOL_FEATURES) !== 0) return EINVAL;
+          if (value >= 2 ** 32 || (value & ~PROTOCOL_FEATURES) !== 0) return ERRNO.EINVAL;
           this.#protocolFeatures = value;
           return 0;
         }),
@@ -192,7 +191,7 @@ export class Session {
       [
         p.SET_VRING_ENABLE,
         state((ring, on) => {
-          if (on > 1) return EINVAL;
+          if (on > 1) return ERRNO.EINVAL;
           ring.enabled = on === 1;
           return this.#refresh(ring);
         }),
@@ -225,7 +224,7 @@ export class Session {
           bytes: p.TABLE_HEADER_BYTES + p.REGION_BYTES,
           fds: 1,
           handle: (at, _bytes, fds) => {
-            if (fds.length !== 1) return EINVAL;
+            if (fds.length !== 1) return ERRNO.EINVAL;
             const errno = this.#memory.add(this.#place(at + p.TABLE_HEADER_BYTES), fds[0]!);
             return errno === 0 ? this.#moved() : errno;
           },
@@ -246,7 +245,7 @@ export class Session {
       [
         p.SET_STATUS,
         u64((status) => {
-          if (status > 0xff) return EINVAL;
+          if (status > 0xff) return ERRNO.EINVAL;
           if (status === 0) this.#reset();
           this.#status = status;
           return 0;
@@ -281,7 +280,7 @@ export class Session {
       (request.list === true ? bytes >= request.bytes : bytes === request.bytes) &&
       fds.length <= (request.fds ?? 0) &&
       excessFds === 0;
-    let result = request === undefined ? EOPNOTSUPP : EINVAL;
+    let result: number = request === undefined ? ERRNO.EOPNOTSUPP : ERRNO.EINVAL;
     if (fits) {
       try {
         result = request.handle(p.HEADER_BYTES, bytes, fds);
@@ -330,13 +329,13 @@ export class Session {
     const features = new Features();
     features.setWord(0, view.getUint32(at, true));
     features.setWord(1, view.getUint32(at + 4, true));
-    if (features.mask(this.#offered)) return EINVAL;
+    if (features.mask(this.#offered)) return ERRNO.EINVAL;
     // A log begins and ends under rings that run.
     const logAll = features.has(p.F_LOG_ALL);
     features.remove(p.F_LOG_ALL);
     const same = features.low === this.#features.low && features.high === this.#features.high;
     // Rings that run keep to what they began with, the log apart.
-    if (!(this.#settled && same) && this.#rings.some(({ queue }) => queue !== null)) return EINVAL;
+    if (!(this.#settled && same) && this.#rings.some(({ queue }) => queue !== null)) return ERRNO.EINVAL;
     if (logAll && !this.#log.on) this.#parts.ringStats.logsBegun++;
     this.#log.switch(logAll);
     if (this.#settled && same) return 0;
@@ -376,7 +375,7 @@ export class Session {
 
   #setMemTable(at: number, bytes: number, fds: readonly Handle[]): number {
     const count = this.#wire.view.getUint32(at, true);
-    if (count !== fds.length || bytes !== p.TABLE_HEADER_BYTES + count * p.REGION_BYTES) return EINVAL;
+    if (count !== fds.length || bytes !== p.TABLE_HEADER_BYTES + count * p.REGION_BYTES) return ERRNO.EINVAL;
     const places = fds.map((_, i) => this.#place(at + p.TABLE_HEADER_BYTES + i * p.REGION_BYTES));
     const errno = this.#memory.setTable(places, fds);
     const moved = this.#moved();
@@ -409,8 +408,8 @@ export class Session {
   }
 
   #setSize(ring: Ring, size: number): number {
-    if (ring.queue !== null) return size === ring.size ? 0 : EINVAL;
-    if (size < 1 || size > 32_768) return EINVAL;
+    if (ring.queue !== null) return size === ring.size ? 0 : ERRNO.EINVAL;
+    if (size < 1 || size > 32_768) return ERRNO.EINVAL;
     ring.size = size;
     return 0;
   }
@@ -420,7 +419,7 @@ export class Session {
     const ring = this.#rings[view.getUint32(at, true)];
     const flags = view.getUint32(at + 4, true);
     const known = (this.#protocolFeatures & p.PF_LOG_SHMFD) !== 0 ? p.VRING_F_LOG : 0;
-    if (ring === undefined || (flags & ~known) !== 0) return EINVAL;
+    if (ring === undefined || (flags & ~known) !== 0) return ERRNO.EINVAL;
     const usedLogAddress = flags !== 0 ? p.u64(view, at + 32) : NOT_LOGGED;
     const addresses = {
       descriptors: p.u64(view, at + 8),
@@ -435,7 +434,7 @@ export class Session {
         old.used === addresses.used &&
         old.available === addresses.available;
       if (same) ring.logUsed(usedLogAddress);
-      return same ? 0 : EINVAL;
+      return same ? 0 : ERRNO.EINVAL;
     }
     ring.addresses = addresses;
     ring.logUsed(usedLogAddress);
@@ -446,14 +445,14 @@ export class Session {
 
   #setLogBase(at: number, fds: readonly Handle[]): number {
     const { view } = this.#wire;
-    if ((this.#protocolFeatures & p.PF_LOG_SHMFD) === 0 || fds.length !== 1) return EINVAL;
+    if ((this.#protocolFeatures & p.PF_LOG_SHMFD) === 0 || fds.length !== 1) return ERRNO.EINVAL;
     const taken = this.#log.setBase(fds[0]!, p.u64(view, at + 8), p.u64(view, at));
-    return taken ? this.#replyU64(p.SET_LOG_BASE, 0) : EINVAL;
+    return taken ? this.#replyU64(p.SET_LOG_BASE, 0) : ERRNO.EINVAL;
   }
 
   #setLogFd(fds: Handle[]): number {
     const fd = fds.shift();
-    if (fd === undefined || !takeEventFd(this.#parts.hostIo, fd)) return EINVAL;
+    if (fd === undefined || !takeEventFd(this.#parts.hostIo, fd)) return ERRNO.EINVAL;
     this.#log.setEvent(fd);
     return 0;
   }
@@ -462,9 +461,9 @@ export class Session {
     const value = p.u64(this.#wire.view, at);
     const ring = this.#rings[value & p.VRING_INDEX_MASK];
     const withoutFd = (value & p.VRING_NO_FD) !== 0;
-    if (ring === undefined || value > (p.VRING_NO_FD | p.VRING_INDEX_MASK)) return EINVAL;
-    if (fds.length !== (withoutFd ? 0 : 1)) return EINVAL;
-    if (!set(ring, fds.shift() ?? 0)) return EINVAL;
+    if (ring === undefined || value > (p.VRING_NO_FD | p.VRING_INDEX_MASK)) return ERRNO.EINVAL;
+    if (fds.length !== (withoutFd ? 0 : 1)) return ERRNO.EINVAL;
+    if (!set(ring, fds.shift() ?? 0)) return ERRNO.EINVAL;
     return this.#refresh(ring);
   }
 
@@ -491,7 +490,7 @@ export class Session {
     const layout = ring.layout(this.#memory, this.#packed);
     if (layout === null) {
       ringStats.badRings++;
-      return EINVAL;
+      return ERRNO.EINVAL;
     }
     ringStats.starts++;
     const region = this.#inflight?.region(ring.index, ring.size) ?? null;
@@ -583,8 +582,8 @@ export class Session {
     const { view } = this.#wire;
     const queues = view.getUint16(at + 16, true);
     const queueSize = view.getUint16(at + 18, true);
-    if (!this.#hasInflight(bytes) || queues < 1 || queues > this.#rings.length) return EINVAL;
-    if (queueSize < 1 || queueSize > 32_768) return EINVAL;
+    if (!this.#hasInflight(bytes) || queues < 1 || queues > this.#rings.length) return ERRNO.EINVAL;
+    if (queueSize < 1 || queueSize > 32_768) return ERRNO.EINVAL;
     const length = queues * regionBytes(queueSize);
     const fd = hostIo.memoryFd('inflight', length);
     const reply = this.#wire.replyView;
@@ -600,9 +599,9 @@ export class Session {
 
   #setInflight(at: number, bytes: number, fds: readonly Handle[]): number {
     const { view } = this.#wire;
-    if (!this.#hasInflight(bytes) || fds.length !== 1) return EINVAL;
+    if (!this.#hasInflight(bytes) || fds.length !== 1) return ERRNO.EINVAL;
     // Rings that run are noted where they began.
-    if (this.#rings.some(({ queue }) => queue !== null)) return EINVAL;
+    if (this.#rings.some(({ queue }) => queue !== null)) return ERRNO.EINVAL;
     const area = InflightArea.open(
       this.#parts.hostIo,
       fds[0]!,
@@ -611,7 +610,7 @@ export class Session {
       view.getUint16(at + 16, true),
       view.getUint16(at + 18, true),
     );
-    if (area === null) return EINVAL;
+    if (area === null) return ERRNO.EINVAL;
     this.#inflight?.close();
     this.#inflight = area;
     return 0;
@@ -624,7 +623,7 @@ export class Session {
   // The network's own.
 
   #setMtu(bytes: number): number {
-    if (bytes < MTU_MIN_BYTES || bytes > MTU_MAX_BYTES) return EINVAL;
+    if (bytes < MTU_MIN_BYTES || bytes > MTU_MAX_BYTES) return ERRNO.EINVAL;
     this.ipMtuBytes = bytes;
     return 0;
   }
