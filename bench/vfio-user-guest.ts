@@ -5,9 +5,9 @@
  */
 
 import { runGuest } from '../test/peers/lib/guest.ts';
+import { Iperf } from '../test/peers/lib/iperf.ts';
 import { prepare } from '../test/peers/lib/prepare.ts';
 import { Rig } from '../test/peers/vfio-user/rig.ts';
-import { startIperf } from '../test/peers/vfio-user/services.ts';
 import { median, report, runtimeFacts } from './lib/report.ts';
 
 const ROUNDS = 5;
@@ -17,7 +17,7 @@ const SECONDS = 3;
 const BUSY_POLL_NS = Number(process.env.BUSY_POLL_NS ?? 0);
 
 await prepare(['tools']);
-const iperf = await startIperf();
+const iperf = await Iperf.start();
 const bits = `sed -n 's/.*"bits_per_second":[^0-9]*\\([0-9.e+]*\\).*/\\1/p' | tail -1`;
 const script = `
 modprobe e1000
@@ -80,6 +80,6 @@ try {
     downRatio: netemu.downBps / qemu.downBps,
   });
 } finally {
-  iperf.close();
+  await iperf.close();
   rig.close();
 }

@@ -11,8 +11,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { forkyCommand } from '../test/peers/lib/forky.ts';
 import { runGuest } from '../test/peers/lib/guest.ts';
+import { Iperf } from '../test/peers/lib/iperf.ts';
 import { prepare } from '../test/peers/lib/prepare.ts';
-import { startIperf } from '../test/peers/vfio-user/services.ts';
 import { LEASE, LOAD, Rig, vhostUserArgs } from '../test/peers/vhost-user/rig.ts';
 import { median, report, runtimeFacts } from './lib/report.ts';
 
@@ -65,7 +65,7 @@ function gbits(output: string): number {
 }
 
 await prepare(['tools', 'qemu-11.1', 'passt-forky']);
-const iperf = await startIperf();
+const iperf = await Iperf.start();
 const samples: Record<string, { up: number[]; down: number[] }> = {};
 for (let round = 0; round < ROUNDS; round++) {
   for (const [name, make] of Object.entries(CONTESTANTS)) {
@@ -84,7 +84,7 @@ for (let round = 0; round < ROUNDS; round++) {
     contestant.close();
   }
 }
-iperf.close();
+await iperf.close();
 const figures: Record<string, Record<string, number>> = {};
 for (const way of ['up', 'down'] as const) {
   const of = (name: string): number[] => samples[name]![way];

@@ -7,9 +7,9 @@
 
 import { createServer } from 'node:net';
 import { startGuest } from '../test/peers/lib/guest.ts';
+import { iperfCommand } from '../test/peers/lib/iperf.ts';
 import { prepare } from '../test/peers/lib/prepare.ts';
 import { Signals } from '../test/peers/lib/signals.ts';
-import { iperfCommand } from '../test/peers/vfio-user/services.ts';
 import { LOAD, Rig } from '../test/peers/vhost-user/rig.ts';
 import { median, report, runtimeFacts } from './lib/report.ts';
 

@@ -10,9 +10,9 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { TapBackend } from '../../src/backends/tap.ts';
 import { type GuestResult, runGuest } from './lib/guest.ts';
+import { iperfCommand } from './lib/iperf.ts';
 import { prepare } from './lib/prepare.ts';
 import { Rig } from './vfio-user/rig.ts';
-import { iperfCommand } from './vfio-user/services.ts';
 
 const NAMESPACE = `netemu-q${process.pid}`;
 const FLOWS = 32;

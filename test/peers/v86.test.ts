@@ -12,9 +12,10 @@ import { type DeviceInput, readDevice } from '../../src/config/devices/index.ts'
 import { createHostIo, Network, nics, nodeBackends, SystemClock, seededRandom } from '../../src/index.ts';
 import { driverStep, hasEnded, readSteps, type Step } from './lib/driver-steps.ts';
 import { ensureInitramfs, writeRunImage } from './lib/initramfs.ts';
+import { Iperf } from './lib/iperf.ts';
 import { ensureKernel } from './lib/kernel.ts';
 import { prepare } from './lib/prepare.ts';
-import { type Iperf, startIperf, startWebServer, type WebServer } from './vfio-user/services.ts';
+import { startWebServer, type WebServer } from './vfio-user/services.ts';
 
 /** e1000's file; v86 hashes some 5 MiB a second. */
 const LARGE_BYTES = Number(process.env.NETEMU_V86_MIB ?? 64) << 20;
@@ -69,7 +70,7 @@ beforeAll(async () => {
   await prepare(['firmware', 'kernel-686', 'initramfs-686', 'tools']);
   const kernel = await ensureKernel('686');
   for (const bytes of [LARGE_BYTES, SMALL_BYTES]) servers.set(bytes, await startWebServer(bytes));
-  iperf = await startIperf();
+  iperf = await Iperf.start();
   const initrd = join(folder, 'initramfs');
   const scripts = Object.fromEntries(
     ROWS.map(({ driver, modules = [driver], fileBytes }) => [
@@ -134,9 +135,9 @@ beforeAll(async () => {
   steps = readSteps(serial[1]!);
 });
 
-afterAll(() => {
+afterAll(async () => {
   for (const server of servers.values()) server.close();
-  iperf?.close();
+  await iperf?.close();
   rmSync(folder, { recursive: true });
 });
 

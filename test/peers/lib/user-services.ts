@@ -3,16 +3,16 @@
  * datagrams, iperf3, ports that are open and ports that are not. All of it on this machine's loopback, all of it ended by `close`.
  */
 
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { execFileSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import { createSocket } from 'node:dgram';
-import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer as createHttpServer, type Server as HttpServer } from 'node:http';
 import { createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DnsServer } from './dns-server.ts';
+import { Iperf } from './iperf.ts';
 import { freePort, listen, sha } from './servers.ts';
 
 /** All of 127/8 is this machine: an address whose port 53 nobody has. */
@@ -141,42 +141,5 @@ export class UserServices {
     });
     this.#http.push(server);
     return server;
-  }
-}
-
-/** An iperf3 server, which serves one test after the other. */
-class Iperf {
-  readonly #port: number;
-  readonly #child: ChildProcess;
-  #said = '';
-
-  static async start(): Promise<Iperf> {
-    return new Iperf(await freePort());
-  }
-
-  private constructor(port: number) {
-    this.#port = port;
-    this.#child = spawn('iperf3', ['-s', '-B', '127.0.0.1', '-p', `${port}`, '--forceflush'], {
-      stdio: ['ignore', 'pipe', 'inherit'],
-    });
-    this.#child.stdout!.setEncoding('utf8').on('data', (text: string) => {
-      this.#said += text;
-    });
-  }
-
-  /** The server listens anew after each test, and says so; until then it refuses. A client that never came needs no waiting for. */
-  async next(): Promise<number> {
-    const said = (text: string): number => this.#said.split(text).length - 1;
-    while (said('Server listening') <= said('Accepted connection')) {
-      if (this.#child.exitCode !== null) throw new Error(`iperf3 ended:\n${this.#said}`);
-      await once(this.#child.stdout!, 'data');
-    }
-    return this.#port;
-  }
-
-  async close(): Promise<void> {
-    const gone = once(this.#child, 'close');
-    this.#child.kill();
-    await gone;
   }
 }

@@ -9,6 +9,7 @@ import { readCounters } from '../../../src/core/stats.ts';
 import type { DriverComplaint } from '../../../src/nic/driver-report.ts';
 import { run } from '../lib/command.ts';
 import { type GuestResult, runGuest, startGuest } from '../lib/guest.ts';
+import { Iperf } from '../lib/iperf.ts';
 import { prepare } from '../lib/prepare.ts';
 import {
   captureOf,
@@ -23,7 +24,7 @@ import {
   VLAN_STEPS,
 } from './matrix.ts';
 import { Rig } from './rig.ts';
-import { type Iperf, startIperf, startWebServer, uploadCommand, type WebServer } from './services.ts';
+import { startWebServer, uploadCommand, type WebServer } from './services.ts';
 
 const MiB = 1 << 20;
 const UP = 'ip link set eth0 up && udhcpc -n -q -t 10 -T 1 -i eth0';
@@ -63,7 +64,7 @@ beforeAll(async () => {
   capture('before');
   web = await startWebServer(64 * MiB);
   small = await startWebServer(4 * MiB);
-  iperf = await startIperf();
+  iperf = await Iperf.start();
   const file = `http://10.0.2.2:${web.port}/file`;
   result = await runGuest({
     qemu: '11.1',
@@ -129,8 +130,8 @@ beforeAll(async () => {
   });
 });
 
-afterAll(() => {
-  iperf?.close();
+afterAll(async () => {
+  await iperf?.close();
   small?.close();
   web?.close();
   rig?.close();

@@ -8,8 +8,9 @@ import { expect } from 'vitest';
 import type { Port, PortStats } from '../../../src/core/port.ts';
 import { run } from '../lib/command.ts';
 import type { GuestResult } from '../lib/guest.ts';
+import { iperfCommand } from '../lib/iperf.ts';
 import type { Rig } from './rig.ts';
-import { iperfCommand, uploadCommand, type WebServer } from './services.ts';
+import { uploadCommand, type WebServer } from './services.ts';
 
 /** The issue asks for ten seconds each way of iperf3; CI has time for fewer. */
 const IPERF_SECONDS = Number(process.env.NETEMU_IPERF_SECONDS ?? 3);

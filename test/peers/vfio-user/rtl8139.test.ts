@@ -6,6 +6,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { readCounters } from '../../../src/core/stats.ts';
 import { type GuestResult, runGuest } from '../lib/guest.ts';
+import { Iperf, iperfCommand } from '../lib/iperf.ts';
 import { prepare } from '../lib/prepare.ts';
 import {
   captureOf,
@@ -20,14 +21,7 @@ import {
   VLAN_STEPS,
 } from './matrix.ts';
 import { Rig } from './rig.ts';
-import {
-  type Iperf,
-  iperfCommand,
-  startIperf,
-  startWebServer,
-  uploadCommand,
-  type WebServer,
-} from './services.ts';
+import { startWebServer, uploadCommand, type WebServer } from './services.ts';
 
 const MiB = 1 << 20;
 const UP = 'ip link set eth0 up && udhcpc -n -q -t 10 -T 1 -i eth0';
@@ -55,7 +49,7 @@ describe.each([
     });
     web = await startWebServer(64 * MiB);
     small = await startWebServer(4 * MiB);
-    iperf = await startIperf();
+    iperf = await Iperf.start();
     const file = `http://10.0.2.2:${web.port}/file`;
     // The 8139C has none.
     const offloads = {
@@ -110,8 +104,8 @@ describe.each([
     });
   });
 
-  afterAll(() => {
-    iperf?.close();
+  afterAll(async () => {
+    await iperf?.close();
     small?.close();
     web?.close();
     rig?.close();

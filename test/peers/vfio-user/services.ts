@@ -1,11 +1,9 @@
-/** What a guest finds on the host behind the user network's gateway: a web server with a large file, and iperf3. */
+/** What a guest finds on the host behind the user network's gateway: a web server with a large file. */
 
-import { type ChildProcess, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { seededRandom } from '../../../src/core/clock.ts';
-import { freePort } from '../lib/servers.ts';
 
 export interface WebServer {
   port: number;
@@ -53,30 +51,4 @@ export async function startWebServer(bytes: number): Promise<WebServer> {
 export function uploadCommand(file: string, host: string, port: number): string {
   const head = `printf 'POST / HTTP/1.0\\r\\nContent-Length: %d\\r\\n\\r\\n' $(stat -c %s ${file})`;
   return `{ ${head}; cat ${file}; } | nc ${host} ${port}`;
-}
-
-export interface Iperf {
-  port: number;
-  close: () => void;
-}
-
-/** A guest's command that runs iperf3's client and prints its report (JSON). Right after a run the server may be busy with its end, and turns the next one away. */
-export function iperfCommand(port: number, options: string, host = '10.0.2.2'): string {
-  return `n=0; until iperf3 -c ${host} -p ${port} ${options} -J >/tmp/iperf; do n=$((n+1)); [ $n -lt 10 ] || { cat /tmp/iperf; exit 1; }; sleep 1; done; cat /tmp/iperf`;
-}
-
-/** An iperf3 server on loopback; resolves when it listens. */
-export async function startIperf(): Promise<Iperf> {
-  const port = await freePort();
-  const child: ChildProcess = spawn('iperf3', ['-s', '-B', '127.0.0.1', '-p', String(port), '--forceflush'], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
-  await new Promise<void>((resolve, reject) => {
-    child.stdout?.on('data', (text: Buffer) => {
-      if (text.includes('Server listening')) resolve();
-    });
-    child.once('error', reject);
-    child.once('exit', (code) => reject(new Error(`iperf3 exited with ${code}`)));
-  });
-  return { port, close: () => child.kill() };
 }

@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { readCounters } from '../../../src/core/stats.ts';
 import type { RxFilterInfo } from '../../../src/nic/rx-filter.ts';
 import { type GuestResult, runGuest } from '../lib/guest.ts';
+import { Iperf } from '../lib/iperf.ts';
 import { prepare } from '../lib/prepare.ts';
 import {
   captureOf,
@@ -21,7 +22,7 @@ import {
   VLAN_STEPS,
 } from './matrix.ts';
 import { Rig } from './rig.ts';
-import { type Iperf, startIperf, startWebServer, type WebServer } from './services.ts';
+import { startWebServer, type WebServer } from './services.ts';
 
 const MiB = 1 << 20;
 const FILE_BYTES = 64 * MiB;
@@ -63,7 +64,7 @@ describe.each(DEVICES)('%s', (name, device, id) => {
     });
     web = await startWebServer(FILE_BYTES);
     small = await startWebServer(4 * MiB);
-    iperf = await startIperf();
+    iperf = await Iperf.start();
     const file = `http://10.0.2.2:${web.port}/file`;
     const { nic } = rig.device;
     result = await runGuest({
@@ -117,8 +118,8 @@ describe.each(DEVICES)('%s', (name, device, id) => {
     });
   });
 
-  afterAll(() => {
-    iperf?.close();
+  afterAll(async () => {
+    await iperf?.close();
     small?.close();
     web?.close();
     rig?.close();

@@ -9,9 +9,9 @@ import { chmodSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type GuestResult, startGuest } from '../lib/guest.ts';
+import { iperfCommand } from '../lib/iperf.ts';
 import { prepare } from '../lib/prepare.ts';
 import { Signals } from '../lib/signals.ts';
-import { iperfCommand } from '../vfio-user/services.ts';
 import { LOAD, Rig, type Seat } from './rig.ts';
 
 /** 32 MiB by default; NETEMU_GIB=1 makes it a GiB, which takes most of an hour where others work too. */
