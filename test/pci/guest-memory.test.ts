@@ -1,4 +1,6 @@
 /** Guest memory: translation is all or nothing, copies cross ranges, frames borrow. */
+import { once } from 'node:events';
+import { Worker } from 'node:worker_threads';
 import { describe, expect, it } from 'vitest';
 import { FramePool, NEXT } from '../../src/core/pool.ts';
 import { DMA_BOTH, DMA_READ, DMA_WRITE, GuestMemory, NOT_BORROWABLE } from '../../src/pci/guest-memory.ts';
@@ -50,6 +52,51 @@ describe('guest memory', () => {
     }
     expect(target.every((byte) => byte === 0xee)).toBe(true);
     expect(bytes).toEqual(ramp(4096));
+  });
+
+  it('reads and writes runs of every length and alignment', () => {
+    const { memory } = setUp();
+    const bytes = ramp(256);
+    memory.add(0x1000, bytes);
+    for (let from = 0; from < 8; from++)
+      for (let length = 1; length <= 80; length++) {
+        const target = new Uint8Array(96).fill(0xee);
+        expect(memory.read(0x1000 + from, target, 5, length)).toBe(true);
+        expect(target).toEqual(
+          new Uint8Array(96).fill(0xee).map((byte, i) => (i < 5 || i >= 5 + length ? byte : from + i - 5)),
+        );
+        const before = bytes.slice();
+        const source = ramp(96).reverse();
+        expect(memory.write(0x1000 + from, source, 3, length)).toBe(true);
+        before.set(source.subarray(3, 3 + length), from);
+        expect(bytes).toEqual(before);
+        bytes.set(ramp(256));
+      }
+  });
+
+  it('never reads half of a word that the guest is writing', async () => {
+    const { memory } = setUp();
+    const shared = new SharedArrayBuffer(4096);
+    memory.add(0x1000, new Uint8Array(shared));
+    const guest = new Worker(
+      `const words = new Int32Array(require('node:worker_threads').workerData);
+       for (;;) { for (let i = 0; i < 4096; i++) words[4] = -(i & 1); if (Atomics.load(words, 0) !== 0) break; }`,
+      { eval: true, workerData: shared },
+    );
+    const left = once(guest, 'exit');
+    const descriptor = new Uint8Array(16);
+    const seen = new Set<number>();
+    const both = new Set([0, 0xffffffff]);
+    const all = (): boolean => [...both].every((word) => seen.has(word));
+    for (let i = 0; i < 1e6 || !all(); i++) {
+      memory.read(0x1010, descriptor, 0, 16);
+      seen.add(
+        (descriptor[0]! | (descriptor[1]! << 8) | (descriptor[2]! << 16) | (descriptor[3]! << 24)) >>> 0,
+      );
+    }
+    Atomics.store(new Int32Array(shared), 0, 1);
+    await left;
+    expect(seen).toEqual(both);
   });
 
   it('refuses ranges that are empty, overlap, are not aligned or pass 2^53', () => {
