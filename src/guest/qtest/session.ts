@@ -54,6 +54,8 @@ export class QtestSession implements ChannelUser, Commander {
   #partialBytes = 0;
   #tooLong = false;
   #posted = false;
+  /** Our task runs: what it sends goes out together at its end. */
+  #working = false;
   #closed = false;
   /** The command that was run and is not answered yet. */
   #answer: (() => string) | null = null;
@@ -90,8 +92,9 @@ export class QtestSession implements ChannelUser, Commander {
       return 0;
     }
     let start = from;
-    for (let at = from; at < to; at++) {
-      if (bytes[at] !== NEWLINE) continue;
+    for (;;) {
+      const at = bytes.indexOf(NEWLINE, start);
+      if (at < 0 || at >= to) break;
       this.#append(bytes, start, at);
       this.#lineEnded();
       start = at + 1;
@@ -155,6 +158,7 @@ export class QtestSession implements ChannelUser, Commander {
 
   #work(): void {
     this.#posted = false;
+    this.#working = true;
     for (let left = COMMANDS_PER_TASK; left > 0 && !this.#closed; left--) {
       if (!this.#advance()) break;
       if (this.#answer !== null) {
@@ -167,6 +171,8 @@ export class QtestSession implements ChannelUser, Commander {
       if (line === undefined) break;
       this.#run(line);
     }
+    this.#working = false;
+    this.#flush();
     if (this.#outBytes < OUT_LIMIT_BYTES) {
       this.#post();
       this.#resume();
@@ -243,11 +249,11 @@ export class QtestSession implements ChannelUser, Commander {
     }
     putLatin1(this.#out, this.#outBytes, `${line}\n`);
     this.#outBytes = needed;
-    this.#flush();
+    if (!this.#working || needed >= OUT_LIMIT_BYTES) this.#flush();
   }
 
   #flush(): void {
-    if (this.#outBytes === 0) return;
+    if (this.#outBytes === 0 || this.#closed) return;
     const taken = this.#channel.write(this.#out, 0, this.#outBytes);
     this.#out.copyWithin(0, taken, this.#outBytes);
     this.#outBytes -= taken;
