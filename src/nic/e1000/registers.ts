@@ -6,6 +6,9 @@
  *   rc  statistics: a read clears it                        wo  acts when written, reads as zero
  *   =X  another address of register X (the 82542's places)
  *
+ * SWSM is not the 82540EM's: later chips of the family have it, and drivers for all of them (U-Boot's) take its SWESMBI before they read the EEPROM, on
+ * this chip too, and give up where it does not hold. QEMU's e1000 keeps what is written there as well.
+ *
  * Registers that act when read or written have their handlers in index.ts; they use the same table for their bits.
  * Not here: flow control frames, TBI (fiber) and SerDes, the packet buffer as memory (reads as zero).
  */
@@ -256,6 +259,7 @@ IP4AT     0x05840 4*2  rw ffffffff 00000000 IPv4 addresses
 IP6AT     0x05880 4    rw ffffffff 00000000 IPv6 address
 WUPL      0x05900 1    ro 00000000 00000000 wake-up packet length
 WUPM      0x05a00 32   ro 00000000 00000000 wake-up packet memory
+SWSM      0x05b50 1    rw 0000000f 00000000 software semaphore, see above
 FFLT      0x05f00 4*2  rw 000007ff 00000000 flexible filter lengths
 `;
 

@@ -92,6 +92,14 @@ describe('registers', () => {
     expect(rig.get(0)).toBe(0x00140241);
   });
 
+  it('hold the software semaphore of later chips, which U-Boot takes before it reads the EEPROM', () => {
+    rig = new E1000Rig({}, false);
+    rig.put(0x5b50, rig.get(0x5b50) | 2);
+    expect(rig.get(0x5b50)).toBe(2);
+    rig.put(0x5b50, 0);
+    expect(rig.get(0x5b50)).toBe(0);
+  });
+
   it('hardening 21: bytes, halves and unaligned accesses have no side effects on neighbours', () => {
     rig = new E1000Rig({}, false);
     rig.put(0x2800, 0x11223340);

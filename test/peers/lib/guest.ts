@@ -98,6 +98,7 @@ export class Guest {
   readonly done: Promise<GuestResult>;
 
   readonly #child: ChildProcess;
+  readonly #serial: Duplex;
   readonly #steps: { name: string; output: string; status: number | null }[] = [];
   readonly #handlers: NonNullable<GuestOptions['host']>;
   readonly #awaited: { pattern: RegExp; resolve: () => void }[] = [];
@@ -123,6 +124,7 @@ export class Guest {
       this.#stderr += text;
     });
     const console = child.stdio[3] as Duplex;
+    this.#serial = console;
     console.setEncoding('utf8');
     console.on('data', (text: string) => {
       this.#console += text.replaceAll('\r', '');
@@ -149,6 +151,16 @@ export class Guest {
   /** Ends it as a power cut would (SIGKILL). */
   kill(): void {
     this.#child.kill('SIGKILL');
+  }
+
+  /** Types on the console, for firmware that has a command line there. */
+  type(text: string): void {
+    this.#serial.write(text);
+  }
+
+  /** What the console has said so far. */
+  get console(): string {
+    return this.#console;
   }
 
   /** What the step that runs has printed so far, in whole lines. */

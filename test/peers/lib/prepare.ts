@@ -53,6 +53,7 @@ const PEERS = {
   qmp: forky('python3', 'python3-qemu-qmp'),
   firmware: debian('seabios', 'ipxe-qemu'),
   'firmware-uefi': debian('ovmf'),
+  'firmware-u-boot': debian('u-boot-qemu'),
   dpdk: { prepare: ensureDpdk },
   'ovs-dpdk': { prepare: ensureOvs },
 } satisfies Record<string, Peer>;
