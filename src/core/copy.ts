@@ -131,7 +131,13 @@ function copyAlike(source: ByteMemory, from: number, target: ByteMemory, to: num
   const end = from + length;
   const sb = source.bytes;
   const tb = target.bytes;
-  while ((from & 7) !== 0) tb[to++] = sb[from++];
+  if ((from & 7) === 4) {
+    target.words[to >> 2] = source.words[from >> 2];
+    from += 4;
+    to += 4;
+  } else {
+    while ((from & 7) !== 0) tb[to++] = sb[from++];
+  }
   const s = source.longs;
   const t = target.longs;
   const i = from >>> 3;

@@ -7,7 +7,7 @@
 
 import { toHex } from '../../wire/bytes.ts';
 import type { QtestPlatform } from './platform.ts';
-import { parseAddress, parseBase64, parseHexBytes, parseNumber, toBase64 } from './values.ts';
+import { parseAddress, parseBase64, parseHexBytes, parseNumber, parseShort, toBase64 } from './values.ts';
 
 /** Bytes that one read or write may move. */
 const TRANSFER_LIMIT_BYTES = 64 << 20;
@@ -73,9 +73,14 @@ function readOne(size: number): Run {
 function writeOne(size: number): Run {
   return ({ platform }, words) => {
     const at = address(words[1]);
-    let value = number(words[2]);
     const bytes = new Uint8Array(size);
-    for (let i = 0; i < size; i++, value >>= 8n) bytes[i] = Number(value & 0xffn);
+    const short = parseShort(words[2] ?? '');
+    if (short >= 0) {
+      for (let i = 0, rest = short; i < size; i++, rest = Math.floor(rest / 256)) bytes[i] = rest;
+    } else {
+      let value = number(words[2]);
+      for (let i = 0; i < size; i++, value >>= 8n) bytes[i] = Number(value & 0xffn);
+    }
     platform.write(at, bytes, 0, size);
     return 'OK';
   };

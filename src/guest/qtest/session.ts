@@ -25,6 +25,8 @@ const SETTLE_TURNS = 64;
 /** Commands in one task, and deadlines that a clock command passes in one. */
 const COMMANDS_PER_TASK = 256;
 const OUT_LIMIT_BYTES = 1 << 16;
+/** Lines up to this length that arrive in one piece become a string at once. */
+const SHORT_LINE_BYTES = 128;
 const NEWLINE = 10;
 const RETURN = 13;
 /** Half a period of a PC's timer chip at power-on (8254 counter 0: 65,536 at 1.193182 MHz): the deadline that there always is. */
@@ -95,8 +97,13 @@ export class QtestSession implements ChannelUser, Commander {
     for (;;) {
       const at = bytes.indexOf(NEWLINE, start);
       if (at < 0 || at >= to) break;
-      this.#append(bytes, start, at);
-      this.#lineEnded();
+      if (this.#partialBytes === 0 && !this.#tooLong && at - start <= SHORT_LINE_BYTES) {
+        const end = at > start && bytes[at - 1] === RETURN ? at - 1 : at;
+        this.#lines.push(String.fromCharCode.apply(null, bytes.subarray(start, end) as unknown as number[]));
+      } else {
+        this.#append(bytes, start, at);
+        this.#lineEnded();
+      }
       start = at + 1;
     }
     this.#append(bytes, start, to);
