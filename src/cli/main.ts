@@ -7,6 +7,8 @@
 
 import { lookup } from 'node:dns/promises';
 import { readFileSync } from 'node:fs';
+// Not the global of that name: that is a getter, asked anew at each look at the clock.
+import { performance } from 'node:perf_hooks';
 import { nodeBackends } from '../backends/index.ts';
 import { nodeChardevs } from '../chardev/node.ts';
 import {

@@ -75,6 +75,7 @@ export interface NativeOptions {
 export class NativeHostIo implements HostIo {
   readonly implementation = 'native';
   readonly #addon: BoundAddon;
+  readonly #hot: ReturnType<typeof hotCalls>;
   #inSandbox = false;
   #filesRestricted = false;
   readonly #events = new Int32Array(2 * EVENT_PAIRS);
@@ -97,6 +98,7 @@ export class NativeHostIo implements HostIo {
 
   constructor(addon: Addon = loadAddon(), options: NativeOptions = {}) {
     this.#addon = addon.open((pairs) => this.#onReady(pairs), this.#events, this.#mailbox, this.#block);
+    this.#hot = hotCalls(this.#addon);
     if (options.busyPollNs !== undefined) this.busyPoll(options.busyPollNs);
   }
 
@@ -147,7 +149,7 @@ export class NativeHostIo implements HostIo {
 
   /** The event loop's call: tells listeners, and goes on as long as there is more. */
   #onReady(pairs: number): void {
-    for (let found = pairs; found > 0; found = this.#addon.lookAgain()) {
+    for (let found = pairs; found > 0; found = this.#hot.lookAgain()) {
       this.#tell(found);
       // Somebody wants the next turn of the event loop.
       if (this.#driver?.busy) return;
@@ -183,7 +185,7 @@ export class NativeHostIo implements HostIo {
   }
 
   watch(handle: Handle, interest: number, listener: ReadyListener): void {
-    this.#check(this.#addon.watch(handle, interest), 'epoll_ctl', `watch handle ${handle}`);
+    this.#setWatch(handle, interest);
     const before = this.#watches[handle & 0xffff];
     if (before?.muted) this.#muted.delete(before);
     this.#watches[handle & 0xffff] = { handle, interest, listener, muted: false };
@@ -194,12 +196,17 @@ export class NativeHostIo implements HostIo {
     if (watch === undefined || watch.handle !== handle) return;
     if (watch.interest === interest) return;
     watch.interest = interest;
-    if (!watch.muted) this.#check(this.#addon.watch(handle, interest), 'epoll_ctl', `watch handle ${handle}`);
+    if (!watch.muted) this.#setWatch(handle, interest);
+  }
+
+  #setWatch(handle: Handle, interest: number): void {
+    const result = this.#hot.watch(handle, interest);
+    if (result < 0) this.#check(result, 'epoll_ctl', `watch handle ${handle}`);
   }
 
   close(handle: Handle): void {
     this.#forget(handle);
-    this.#addon.close(handle);
+    this.#hot.close(handle);
     if (this.#muted.size > 0) this.#unmute();
   }
 
@@ -278,7 +285,7 @@ export class NativeHostIo implements HostIo {
 
   tcpConnect(remote: Endpoint, options: TcpOptions = {}): Handle {
     const { local, noDelay = true, bindInterface, hopLimit = 0 } = options;
-    const handle = this.#addon.tcpConnect(
+    const handle = this.#hot.tcpConnect(
       remote.address,
       remote.port,
       local?.address,
@@ -291,7 +298,7 @@ export class NativeHostIo implements HostIo {
   }
 
   isConnected(handle: Handle): boolean {
-    return this.#addon.waitReady(handle, WRITABLE, 0) === WRITABLE;
+    return this.#hot.waitReady(handle, WRITABLE, 0) === WRITABLE;
   }
 
   tcpListen(local: Endpoint, options: { backlog?: number; v6Only?: boolean } = {}): Handle {
@@ -346,7 +353,7 @@ export class NativeHostIo implements HostIo {
     const block = this.#fill(handle, frames, from, to);
     block[2] = at;
     block[3] = each;
-    return this.#addon.blockReceiveStream();
+    return this.#hot.blockReceiveStream();
   }
 
   discardStream(handle: Handle, length: number): number {
@@ -356,7 +363,7 @@ export class NativeHostIo implements HostIo {
   sendStream(handle: Handle, frames: Int32Array, from: number, to: number, skip: number): number {
     if (to - from > BLOCK_FRAMES_MAX) return this.#addon.sendStream(handle, frames, from, to, skip);
     this.#fill(handle, frames, from, to)[2] = skip;
-    return this.#addon.blockSendStream();
+    return this.#hot.blockSendStream();
   }
 
   sendFramed(handle: Handle, frames: Int32Array, from: number, to: number, skip: number): number {
@@ -384,7 +391,7 @@ export class NativeHostIo implements HostIo {
   }
 
   shutdownWrite(handle: Handle): void {
-    this.#addon.shutdownWrite(handle);
+    this.#hot.shutdownWrite(handle);
   }
 
   // Datagrams.
@@ -544,7 +551,7 @@ export class NativeHostIo implements HostIo {
       while (spills < most && spill[spills] !== 0) block[BLOCK_SPILL + spills] = spill[spills++]!;
     }
     block[2] = spills;
-    const got = this.#addon.blockReadFrames();
+    const got = this.#hot.blockReadFrames();
     // Those used became 0.
     for (let i = 0; i < spills && block[BLOCK_SPILL + i] === 0; i++) spill![i] = 0;
     return got;
@@ -553,7 +560,7 @@ export class NativeHostIo implements HostIo {
   writeFrames(handle: Handle, frames: Int32Array, from: number, to: number): number {
     if (to - from > BLOCK_FRAMES_MAX) return this.#addon.writeFrames(handle, frames, from, to);
     this.#fill(handle, frames, from, to);
-    return this.#addon.blockWriteFrames();
+    return this.#hot.blockWriteFrames();
   }
 
   adopt(fd: number, options: { vnetHeader?: boolean } = {}): Handle {
@@ -662,6 +669,37 @@ export class NativeHostIo implements HostIo {
     this.#closed = true;
     this.#addon.shutdown();
   }
+}
+
+/**
+ * What each connection and each request calls, in an object of its own: the addon's has so many functions that the engine keeps it as a
+ * dictionary, where each call begins with a search.
+ */
+function hotCalls(addon: BoundAddon) {
+  const {
+    watch,
+    close,
+    lookAgain,
+    shutdownWrite,
+    tcpConnect,
+    waitReady,
+    blockReceiveStream,
+    blockSendStream,
+    blockReadFrames,
+    blockWriteFrames,
+  } = addon;
+  return {
+    watch,
+    close,
+    lookAgain,
+    shutdownWrite,
+    tcpConnect,
+    waitReady,
+    blockReceiveStream,
+    blockSendStream,
+    blockReadFrames,
+    blockWriteFrames,
+  };
 }
 
 function show(endpoint: Endpoint): string {

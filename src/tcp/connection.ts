@@ -117,7 +117,7 @@ export class Connection {
     this.#pseudoSum = linkPseudoSum(link);
     this.sender = new Sender(this);
     this.receiver = new Receiver(stack);
-    this.timers = new Timers(stack.loop, (kind) => this.#due(kind));
+    this.timers = new Timers(stack.loop, this);
     this.lastHeardUs = stack.nowUs;
   }
 
@@ -302,7 +302,7 @@ export class Connection {
   #chooseIss(): void {
     const hash = this.stack.keyed(this.link, this.ports, 0);
     this.#iss = (hash + Math.floor(this.stack.nowUs / 4)) | 0;
-    this.#timestampOffset = this.stack.keyed(this.link, this.ports, 2);
+    this.#timestampOffset = this.stack.keyedHigh;
     this.sender.una = this.#iss;
     this.sender.next = (this.#iss + 1) | 0;
     this.sender.end = this.sender.next;
@@ -600,8 +600,13 @@ export class Connection {
   }
 
   #finReceived(): void {
-    if (this.state === ESTABLISHED) this.state = CLOSE_WAIT;
-    else if (this.state === FIN_WAIT_1) this.state = CLOSING;
+    if (this.state === ESTABLISHED) {
+      this.state = CLOSE_WAIT;
+      return;
+    }
+    // Our own FIN is out: nothing follows that could carry the acknowledgement.
+    this.receiver.ackNow = true;
+    if (this.state === FIN_WAIT_1) this.state = CLOSING;
     else if (this.state === FIN_WAIT_2) this.#timeWait();
   }
 
@@ -754,7 +759,8 @@ export class Connection {
     this.emit(frame, this.stack.payloadPlace(frame), 0, (this.sender.una - 1) | 0, TCP_ACK_FLAG);
   }
 
-  #due(kind: number): void {
+  /** Called by `timers`: a deadline passed. */
+  due(kind: number): void {
     this.stack.tick();
     if (kind === RETRANSMIT) this.#retransmit();
     else if (kind === PROBE) this.sender.probeDue();

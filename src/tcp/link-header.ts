@@ -115,6 +115,11 @@ export function putLinkHeader(
   }
 }
 
+/** Where the local address starts in a template; the remote one follows it. */
+export function addressesAt(link: Uint8Array): number {
+  return isV4(link) ? V4_SRC : V6_SRC;
+}
+
 export function isV4(link: Uint8Array): boolean {
   return link.length === LINK_BYTES_V4;
 }

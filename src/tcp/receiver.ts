@@ -34,7 +34,7 @@ export class Receiver {
   skip = 0;
   /** The peer's FIN is in: nothing more comes. */
   finished = false;
-  /** Bytes received since an acknowledgement was sent, and whether one must be sent at the end of the burst. */
+  /** Sequence numbers taken since an acknowledgement was sent, and whether one must be sent at the end of the burst. */
   unacknowledged = 0;
   ackNow = false;
   readonly windowMax: number;
@@ -145,11 +145,13 @@ export class Receiver {
     return kept;
   }
 
+  /** The FIN's acknowledgement may wait as data's may: often the user ends its side at once, and our FIN carries it. Not where a gap just closed. */
   #finish(): void {
     this.next = (this.next + 1) | 0;
     if (this.window < 0) this.edge = this.next;
     this.finished = true;
-    this.ackNow = true;
+    this.unacknowledged++;
+    if (this.#finEarly || this.#queued > 0) this.ackNow = true;
     this.#dropQueue();
   }
 

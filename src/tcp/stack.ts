@@ -16,21 +16,20 @@ import type { Random } from '../core/clock.ts';
 import type { Loop } from '../core/loop.ts';
 import { type FramePool, LENDER, OFFSET } from '../core/pool.ts';
 import { ACCEPT_CSUM } from '../core/port.ts';
-import { equalBytes, putU16be, u16be, u32be } from '../wire/bytes.ts';
+import { copyBytes, equalBytes, putU16be, u16be, u32be } from '../wire/bytes.ts';
 import { ChecksumRegion } from '../wire/checksum.ts';
 import { SipHash } from '../wire/siphash.ts';
 import { TCP_ACK_FLAG, TCP_RST, TCP_SYN, TcpOptions } from '../wire/tcp.ts';
 import { Connection, type TcpUser } from './connection.ts';
 import {
+  addressesAt,
   isV4,
   LINK_BYTES_V4,
   linkHeaderReply,
   linkHeaderSum,
   linkMatches,
   linkPseudoSum,
-  localAddress,
   mixFlow,
-  remoteAddress,
 } from './link-header.ts';
 import { writeSegment } from './output.ts';
 import { pathMtu } from './path-mtu.ts';
@@ -119,6 +118,8 @@ export class TcpStack {
   readonly #flows = new Map<number, Connection>();
   readonly #segment = new Segment();
   readonly #hash: SipHash;
+  /** Two addresses, two ports, a salt. */
+  readonly #keyedInput = new Uint8Array(2 * 16 + 5);
   readonly #seed: number;
   readonly #seed2: number;
   #count = 0;
@@ -330,8 +331,7 @@ export class TcpStack {
     const hash = mixFlow(bytes, local, local + size, size, ports, this.#seed, this.#seed2);
     for (let c = this.#flows.get(hash) ?? null; c !== null; c = c.nextInBucket) {
       if (c.ports !== ports || isV4(c.link) !== v4) continue;
-      if (!equalBytes(localAddress(c.link), 0, bytes, local, size)) continue;
-      if (!equalBytes(remoteAddress(c.link), 0, bytes, local + size, size)) continue;
+      if (!equalBytes(c.link, addressesAt(c.link), bytes, local, 2 * size)) continue;
       const packetBytes = v4 ? u16be(bytes, ip + 2) : u16be(bytes, ip + 4) + 40;
       this.tick();
       if (!c.narrow(u32be(bytes, tcp + 4) | 0, pathMtu(version, told, packetBytes))) break;
@@ -397,17 +397,18 @@ export class TcpStack {
 
   /** SipHash of a flow: a non-negative 32-bit number. `salt` separates its uses. */
   keyed(link: Uint8Array, ports: number, salt: number): number {
-    const v4 = isV4(link);
-    const local = localAddress(link);
-    const remote = remoteAddress(link);
-    const size = v4 ? 4 : 16;
-    const input = new Uint8Array(2 * size + 6);
-    input.set(local, 0);
-    input.set(remote, size);
-    putU16be(input, 2 * size, ports >>> 16);
-    putU16be(input, 2 * size + 2, ports & 0xffff);
-    input[2 * size + 4] = salt;
-    return this.#hash.hash(input, 0, input.length);
+    const input = this.#keyedInput;
+    const addresses = isV4(link) ? 8 : 32;
+    copyBytes(input, 0, link, addressesAt(link), addresses);
+    putU16be(input, addresses, ports >>> 16);
+    putU16be(input, addresses + 2, ports & 0xffff);
+    input[addresses + 4] = salt;
+    return this.#hash.hash(input, 0, addresses + 5);
+  }
+
+  /** 32 further bits of the latest `keyed`. */
+  get keyedHigh(): number {
+    return this.#hash.high;
   }
 
   // What connections share.

@@ -23,15 +23,15 @@ export class Timers {
   readonly #timer: Timer;
   #armedUs = Number.POSITIVE_INFINITY;
 
-  /** `due` is told which deadline passed; the deadline is cleared before. */
-  constructor(loop: Loop, due: (kind: number) => void) {
+  /** `owner.due` is told which deadline passed; the deadline is cleared before. */
+  constructor(loop: Loop, owner: { due(kind: number): void }) {
     this.#timer = loop.timer(() => {
       const nowUs = loop.clock.nowNs() / 1000;
       this.#armedUs = Number.POSITIVE_INFINITY;
       for (let kind = RETRANSMIT; kind <= PROBE; kind++) {
         if (this.get(kind) <= nowUs) {
           this.#put(kind, Number.POSITIVE_INFINITY);
-          due(kind);
+          owner.due(kind);
         }
       }
       this.#arm();

@@ -512,6 +512,29 @@ describe('closing (RFC 9293 3.6)', () => {
     expect(p.user.log).toEqual(['established', 'end', 'closed']);
     expect(p.stack.connections).toBe(0);
   });
+  it('the acknowledgement of the peer’s FIN rides on ours when that follows at once, else it comes under 500 ms', () => {
+    for (const followed of [true, false]) {
+      peer().open();
+      p.user.outgoing = new Uint8Array(0);
+      p.send({ seq: 1, ack: 1, data: 10, more: true });
+      p.connection.write(pattern(20, 1), 0, 20);
+      p.take();
+      expect(p.send({ seq: 11, ack: 21, flags: FIN | ACK })).toEqual([]);
+      expect(p.state).toBe('CLOSE_WAIT');
+      if (followed) {
+        p.connection.close();
+        expect(rel(p.take())).toMatchObject([{ seq: 21, ack: 12, flags: FIN | ACK, length: 0 }]);
+        p.send({ seq: 12, ack: 22 });
+        expect(p.stack.connections).toBe(0);
+      } else {
+        expect(rel(p.run(50e6))).toMatchObject([{ seq: 21, ack: 12, flags: ACK, length: 0 }]);
+        // Whoever sends it again has not heard of it.
+        expect(rel(p.send({ seq: 11, ack: 21, flags: FIN | ACK }))).toMatchObject([{ ack: 12, flags: ACK }]);
+      }
+      p.end();
+    }
+    peer();
+  });
   it('both at once: CLOSING', () => {
     peer().open();
     p.connection.close();

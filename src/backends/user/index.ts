@@ -165,7 +165,12 @@ export class UserBackend implements Backend, Client {
     this.tftp = this.#openTftp();
     const names = new OwnNames(this.#site);
     this.#inner = new InnerServers(this.#site);
-    this.tcp = new TcpNat(this.#site, (address, port) => this.#inner.open(address, port), names);
+    const inner = this.#inner;
+    this.tcp = new TcpNat(
+      this.#site,
+      (bytes, version, at, port) => inner.open(bytes, version, at, port),
+      names,
+    );
     this.udp = new UdpNat(this.#site);
     this.icmp = new Icmp(this.#site, new GuestErrors(this.#site, this.udp, this.tcp.stack));
     this.#arp = new Arp(this.#site, (address) => this.#serves(address));

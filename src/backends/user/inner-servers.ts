@@ -40,11 +40,11 @@ export class InnerServers {
     return config.guestfwd.some((rule) => rule.server.value === address);
   }
 
-  /** A stream to the server at an address and port, or null when there is none. Throws when it cannot be opened. */
-  open(address: Uint8Array, port: number): Handle | null {
-    if (address.length !== 4) return null;
+  /** A stream to the server at `port` of the address at `at` of `bytes`, or null when there is none. Throws when it cannot be opened. */
+  open(bytes: Uint8Array, version: number, at: number, port: number): Handle | null {
+    if (version !== 4) return null;
     const { config, services } = this.#site;
-    const value = u32be(address, 0);
+    const value = u32be(bytes, at);
     for (const rule of config.guestfwd) {
       if (rule.server.value !== value || rule.port !== port) continue;
       const { target } = rule;

@@ -18,6 +18,7 @@ import { OFFSET, SLOT, TOTAL } from '../../core/pool.ts';
 import { ERRNO, FAILED, type Handle, HUNG_UP, READABLE, WRITABLE } from '../../host-io/host-io.ts';
 import type { CloseReason, Connection, TcpUser } from '../../tcp/connection.ts';
 import { HEADER_ROOM } from '../../tcp/stack.ts';
+import type { FlowList, Linked } from './flow-list.ts';
 import type { Site } from './site.ts';
 
 /** Most bytes read for one flow before others get their turn. */
@@ -37,7 +38,11 @@ export interface FlowOwner {
   retry(flow: TcpFlow): void;
 }
 
-export class TcpFlow implements TcpUser {
+export class TcpFlow implements TcpUser, Linked<TcpFlow> {
+  /** The owner's list it is in. */
+  list: FlowList<TcpFlow> | null = null;
+  older: TcpFlow | null = null;
+  newer: TcpFlow | null = null;
   connection: Connection | null = null;
   handle: Handle;
   /** The host's connection stands. */

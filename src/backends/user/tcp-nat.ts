@@ -14,12 +14,13 @@ import { HostIoError } from '../../core/errors.ts';
 import type { Timer } from '../../core/loop.ts';
 import { ERRNO, type Handle } from '../../host-io/host-io.ts';
 import type { Connection } from '../../tcp/connection.ts';
-import { localAddress, remoteAddress } from '../../tcp/link-header.ts';
+import { addressesAt, localAddress, remoteAddress } from '../../tcp/link-header.ts';
 import { TcpStack } from '../../tcp/stack.ts';
 import { STATE_NAMES, SYN_HELD } from '../../tcp/states.ts';
 import { formatIpv4, formatIpv6, u32be } from '../../wire/bytes.ts';
 import { DNS_PORT } from '../../wire/dns.ts';
 import { DnsTcp } from './dns-tcp.ts';
+import { FlowList } from './flow-list.ts';
 import {
   flowTransport,
   HOST_UNREACHABLE,
@@ -52,20 +53,23 @@ export interface FlowInfo {
   readonly kind: string;
 }
 
-/** Servers inside the network that are not the host's: guestfwd and smb. Returns a connected stream, or null when it serves nothing there. */
-export type InnerServers = (address: Uint8Array, port: number) => Handle | null;
+/**
+ * Servers inside the network that are not the host's: guestfwd and smb. Returns a connected stream, or null when there is none at `port` of the
+ * address at `at` of `bytes`.
+ */
+export type InnerServers = (bytes: Uint8Array, version: number, at: number, port: number) => Handle | null;
 
 export class TcpNat implements FlowOwner {
   readonly stack: TcpStack;
   /** Of the packet that is given to the engine. */
   hopLimit = 0;
   readonly #site: Site;
-  readonly #flows = new Set<TcpFlow>();
+  /** Those that stand on both sides; those that do not yet. */
+  readonly #standing = new FlowList<TcpFlow>();
+  readonly #halfOpen = new FlowList<TcpFlow>();
   readonly #frames = new Int32Array(64);
   readonly #inner: InnerServers;
   readonly #dns: DnsTcp;
-  /** Those whose guest's or host's side does not stand yet, the oldest first. */
-  readonly #halfOpen = new Set<TcpFlow>();
   readonly #retries = new Set<TcpFlow>();
   readonly #timer: Timer;
   readonly #errors: NetworkErrors;
@@ -100,7 +104,11 @@ export class TcpNat implements FlowOwner {
   }
 
   get flows(): number {
-    return this.#flows.size + this.#dns.flows;
+    return this.#ownFlows + this.#dns.flows;
+  }
+
+  get #ownFlows(): number {
+    return this.#standing.size + this.#halfOpen.size;
   }
 
   #incoming(c: Connection): void {
@@ -112,7 +120,7 @@ export class TcpNat implements FlowOwner {
       return;
     }
     const version = c.version;
-    const verdict = site.policy.decide(localAddress(c.link), version, 0, 'tcp', c.localPort);
+    const verdict = site.policy.decide(c.link, version, addressesAt(c.link), 'tcp', c.localPort);
     switch (verdict) {
       case NOWHERE:
         stats.txDropBadDestination++;
@@ -135,7 +143,7 @@ export class TcpNat implements FlowOwner {
         return;
       default:
     }
-    if (this.#flows.size >= FLOWS_MAX) {
+    if (this.#ownFlows >= FLOWS_MAX) {
       stats.tcpDropFlowLimit++;
       return;
     }
@@ -160,7 +168,7 @@ export class TcpNat implements FlowOwner {
 
   #innerServer(c: Connection): Handle | null | undefined {
     try {
-      return this.#inner(localAddress(c.link), c.localPort) ?? undefined;
+      return this.#inner(c.link, c.version, addressesAt(c.link), c.localPort) ?? undefined;
     } catch (error) {
       this.#site.log.warn({ error: String(error) }, 'a forward from the guest cannot be opened');
       return null;
@@ -172,7 +180,6 @@ export class TcpNat implements FlowOwner {
     flow.hopLimited = hopLimited;
     flow.connection = c;
     c.user = flow;
-    this.#flows.add(flow);
     this.#addHalfOpen(flow);
     this.#site.stats.tcpFlowsOpened++;
     flow.start();
@@ -186,8 +193,8 @@ export class TcpNat implements FlowOwner {
   #addHalfOpen(flow: TcpFlow): void {
     this.#halfOpen.add(flow);
     if (this.#halfOpen.size <= HALF_OPEN_MAX) return;
-    const [oldest] = this.#halfOpen;
-    if (oldest === undefined) return;
+    const { oldest } = this.#halfOpen;
+    if (oldest === null) return;
     this.#site.stats.tcpHalfOpenEvicted++;
     const c = oldest.connection;
     if (c !== null && c.state === SYN_HELD) {
@@ -198,7 +205,7 @@ export class TcpNat implements FlowOwner {
   }
 
   established(flow: TcpFlow): void {
-    this.#halfOpen.delete(flow);
+    if (flow.list === this.#halfOpen) this.#standing.add(flow);
   }
 
   /** Refuses a held SYN: by an ICMP error, or without a word. A connection that is left alone is reset by the engine. */
@@ -235,8 +242,7 @@ export class TcpNat implements FlowOwner {
   }
 
   ended(flow: TcpFlow): void {
-    this.#flows.delete(flow);
-    this.#halfOpen.delete(flow);
+    flow.list?.delete(flow);
     this.#retries.delete(flow);
   }
 
@@ -274,14 +280,13 @@ export class TcpNat implements FlowOwner {
     };
     const flow = new TcpFlow(this.#site, owner, handle, true, label, this.#frames);
     if (preamble !== undefined) flow.lead(preamble);
-    const c = this.#flows.size >= FLOWS_MAX ? null : this.stack.connect(flow, link, 0, guestPort);
+    const c = this.#ownFlows >= FLOWS_MAX ? null : this.stack.connect(flow, link, 0, guestPort);
     if (c === null) {
       this.#site.stats.tcpDropFlowLimit++;
       flow.close();
       return null;
     }
     flow.connection = c;
-    this.#flows.add(flow);
     this.#addHalfOpen(flow);
     flow.start();
     return flow;
@@ -290,7 +295,7 @@ export class TcpNat implements FlowOwner {
   /** The flows there are. */
   list(): FlowInfo[] {
     const out: FlowInfo[] = this.#dns.list();
-    for (const flow of this.#flows) {
+    for (const flow of [...this.#standing, ...this.#halfOpen]) {
       const c = flow.connection;
       if (c === null) continue;
       out.push({
@@ -310,7 +315,7 @@ export class TcpNat implements FlowOwner {
 
   close(): void {
     this.#timer.cancel();
-    for (const flow of [...this.#flows]) {
+    for (const flow of [...this.#standing, ...this.#halfOpen]) {
       flow.connection = null;
       flow.close();
     }
