@@ -4,7 +4,7 @@ NODE ?= node
 BIN := node_modules/.bin
 ARGS ?= --netdev user,id=n0 --device e1000,netdev=n0
 
-.PHONY: help run build native test test-unit test-peers fuzz peers bench lint format docs dist clean
+.PHONY: help run build native test test-unit test-peers fuzz soak peers bench lint format docs dist clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ fuzz: native ## Look for bad input for longer: libFuzzer (clang, installed by ro
 	done
 	NETEMU_FUZZ=$(FUZZ_TIMES) $(BIN)/vitest run --testTimeout=3600000 test/fuzz
 	@for round in $$(seq $(FUZZ_ROUNDS)); do $(BIN)/vitest run $(RANDOM_SUITES) || exit 1; done
+
+soak: build ## One netemu under mixed traffic for MINUTES (30), as root; see docs/hardening.md
+	$(NODE) --import tsx test/soak/soak.ts
 
 peers: node_modules/.installed ## Install the real programs that tests use (root; cached outside the checkout)
 	$(NODE) --import tsx test/peers/lib/prepare.ts
