@@ -258,7 +258,9 @@ test('the driver is unloaded and loaded twenty times', () => {
 
 test.each(['before', 'after'])('no frame %s the bulk data is malformed', async (name) => {
   const bad = '_ws.malformed || _ws.expert.severity == error';
-  expect(await run('tshark', ['-r', join(rig.folder, `${name}.pcap`), '-Y', bad])).toBe('');
+  // The files are random bytes on ports of the moment: tshark would guess protocols from either, and find those malformed.
+  const opaque = ['-d', 'tcp.port==1024-65535,data'];
+  expect(await run('tshark', ['-r', join(rig.folder, `${name}.pcap`), ...opaque, '-Y', bad])).toBe('');
 });
 
 test('a VM killed in full flight leaves nothing, and a new one is served', async () => {
