@@ -184,6 +184,9 @@ describe('forwards and captures', () => {
           'ip.check_checksum:TRUE',
           '-o',
           'udp.check_checksum:TRUE',
+          // All of it is HTTP, whatever other protocol a port of the moment may belong to.
+          '-d',
+          'tcp.port==1024-65535,http',
           ...args,
         ],
         {
