@@ -4,7 +4,7 @@
  * are atomic (DF set, RFC 6864), so their ID carries no meaning; it counts up, as offload engines expect of it.
  */
 
-import { copyBytes, putU16be, u16be } from '../wire/bytes.ts';
+import { copyBytes, equalBytes, putU16be, u16be } from '../wire/bytes.ts';
 import { finishChecksum, sumBytes } from '../wire/checksum.ts';
 import { ETH_HEADER_BYTES, ETHERTYPE_IPV4, ETHERTYPE_IPV6, writeEthernet } from '../wire/ethernet.ts';
 import { IP_PROTOCOL_TCP, IPV4_DF, IPV4_HEADER_BYTES, writeIpv4 } from '../wire/ipv4.ts';
@@ -75,7 +75,7 @@ export function linkMatches(link: Uint8Array, bytes: Uint8Array, version: number
   const v4 = version === 4;
   if (link.length !== (v4 ? LINK_BYTES_V4 : LINK_BYTES_V6)) return false;
   const size = v4 ? 4 : 16;
-  const local = v4 ? V4_SRC : V6_SRC;
+  const local = addressesAt(link);
   const src = ipOffset + (v4 ? 12 : 8);
   for (let i = 0; i < size; i++) {
     if (bytes[src + i] !== link[local + size + i] || bytes[src + size + i] !== link[local + i]) return false;
@@ -83,10 +83,17 @@ export function linkMatches(link: Uint8Array, bytes: Uint8Array, version: number
   return true;
 }
 
+/** Whether the packet at `ipOffset` goes from the template's local address to its remote one: one that was sent with it. */
+export function linkSent(link: Uint8Array, bytes: Uint8Array, version: number, ipOffset: number): boolean {
+  const v4 = version === 4;
+  if (isV4(link) !== v4) return false;
+  return equalBytes(link, addressesAt(link), bytes, ipOffset + (v4 ? 12 : 8), v4 ? 8 : 32);
+}
+
 /** The partial sum of the template's pseudo-header, without the length. */
 export function linkPseudoSum(link: Uint8Array): number {
-  const v4 = link.length === LINK_BYTES_V4;
-  return sumBytes(link, v4 ? V4_SRC : V6_SRC, v4 ? 8 : 32, link[v4 ? V4_PROTOCOL : V6_PROTOCOL]);
+  const v4 = isV4(link);
+  return sumBytes(link, addressesAt(link), v4 ? 8 : 32, link[v4 ? V4_PROTOCOL : V6_PROTOCOL]);
 }
 
 /** The partial sum of an IPv4 template's header, with length and ID zero; 0 for IPv6. */

@@ -16,7 +16,7 @@ import type { Random } from '../core/clock.ts';
 import type { Loop } from '../core/loop.ts';
 import { type FramePool, LENDER, OFFSET } from '../core/pool.ts';
 import { ACCEPT_CSUM } from '../core/port.ts';
-import { copyBytes, equalBytes, putU16be, u16be, u32be } from '../wire/bytes.ts';
+import { copyBytes, putU16be, u16be, u32be } from '../wire/bytes.ts';
 import { ChecksumRegion } from '../wire/checksum.ts';
 import { SipHash } from '../wire/siphash.ts';
 import { TCP_ACK_FLAG, TCP_RST, TCP_SYN, TcpOptions } from '../wire/tcp.ts';
@@ -24,11 +24,11 @@ import { Connection, type TcpUser } from './connection.ts';
 import {
   addressesAt,
   isV4,
-  LINK_BYTES_V4,
   linkHeaderReply,
   linkHeaderSum,
   linkMatches,
   linkPseudoSum,
+  linkSent,
   mixFlow,
 } from './link-header.ts';
 import { writeSegment } from './output.ts';
@@ -313,10 +313,9 @@ export class TcpStack {
   }
 
   #hashOf(link: Uint8Array, ports: number): number {
-    const v4 = link.length === LINK_BYTES_V4;
-    return v4
-      ? mixFlow(link, 26, 30, 4, ports, this.#seed, this.#seed2)
-      : mixFlow(link, 22, 38, 16, ports, this.#seed, this.#seed2);
+    const size = isV4(link) ? 4 : 16;
+    const at = addressesAt(link);
+    return mixFlow(link, at, at + size, size, ports, this.#seed, this.#seed2);
   }
 
   /**
@@ -330,8 +329,7 @@ export class TcpStack {
     const ports = (u16be(bytes, tcp) << 16) | u16be(bytes, tcp + 2);
     const hash = mixFlow(bytes, local, local + size, size, ports, this.#seed, this.#seed2);
     for (let c = this.#flows.get(hash) ?? null; c !== null; c = c.nextInBucket) {
-      if (c.ports !== ports || isV4(c.link) !== v4) continue;
-      if (!equalBytes(c.link, addressesAt(c.link), bytes, local, 2 * size)) continue;
+      if (c.ports !== ports || !linkSent(c.link, bytes, version, ip)) continue;
       const packetBytes = v4 ? u16be(bytes, ip + 2) : u16be(bytes, ip + 4) + 40;
       this.tick();
       if (!c.narrow(u32be(bytes, tcp + 4) | 0, pathMtu(version, told, packetBytes))) break;

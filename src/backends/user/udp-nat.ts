@@ -18,14 +18,14 @@ import { ACCEPT_CSUM, ACCEPT_USO } from '../../core/port.ts';
 import { ERRNO, FAILED, READABLE, type UdpOptions } from '../../host-io/host-io.ts';
 import { cutFrame } from '../../tcp/frames.ts';
 import {
-  isV4,
   linkHeaderReply,
   linkMatches,
+  linkSent,
   localAddress,
   mixFlow,
   remoteAddress,
 } from '../../tcp/link-header.ts';
-import { equalBytes, u16be } from '../../wire/bytes.ts';
+import { u16be } from '../../wire/bytes.ts';
 import { foldSum, pseudoSumAt } from '../../wire/checksum.ts';
 import { DNS_PORT } from '../../wire/dns.ts';
 import { sumFrame } from '../../wire/frame-sum.ts';
@@ -210,9 +210,7 @@ export class UdpNat implements FlowHolder {
     const ports = (u16be(bytes, udp) << 16) | u16be(bytes, udp + 2);
     const hash = mixFlow(bytes, far, guest, size, ports, this.#seed, this.#seed2);
     for (let flow = this.#flows.get(hash) ?? null; flow !== null; flow = flow.next) {
-      if (flow.ports !== ports || isV4(flow.link) !== v4) continue;
-      if (!equalBytes(localAddress(flow.link), 0, bytes, far, size)) continue;
-      if (!equalBytes(remoteAddress(flow.link), 0, bytes, guest, size)) continue;
+      if (flow.ports !== ports || !linkSent(flow.link, bytes, version, ip)) continue;
       this.#site.stats.udpFlowsRefused++;
       this.#remove(flow);
       return true;
