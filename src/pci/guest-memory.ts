@@ -20,6 +20,7 @@
 import { ByteMemory, NO_MEMORY } from '../core/copy.ts';
 import { InvariantError } from '../core/errors.ts';
 import type { FramePool } from '../core/pool.ts';
+import { putU16le, putU32le, u16le, u32le } from '../wire/bytes.ts';
 import type { DirtyLog } from './dirty-log.ts';
 
 /** What a device may do to a range, or-ed. */
@@ -351,13 +352,11 @@ export class GuestMemory {
   }
 
   u16(address: number): number {
-    return this.read(address, this.#scratch, 0, 2) ? this.#scratch[0] | (this.#scratch[1] << 8) : -1;
+    return this.read(address, this.#scratch, 0, 2) ? u16le(this.#scratch, 0) : -1;
   }
 
   u32(address: number): number {
-    const s = this.#scratch;
-    if (!this.read(address, s, 0, 4)) return -1;
-    return (s[0] | (s[1] << 8) | (s[2] << 16) | (s[3] << 24)) >>> 0;
+    return this.read(address, this.#scratch, 0, 4) ? u32le(this.#scratch, 0) : -1;
   }
 
   /** Little-endian writes; false when the address is not RAM. */
@@ -367,18 +366,13 @@ export class GuestMemory {
   }
 
   putU16(address: number, value: number): boolean {
-    this.#scratch[0] = value;
-    this.#scratch[1] = value >>> 8;
+    putU16le(this.#scratch, 0, value);
     return this.write(address, this.#scratch, 0, 2);
   }
 
   putU32(address: number, value: number): boolean {
-    const s = this.#scratch;
-    s[0] = value;
-    s[1] = value >>> 8;
-    s[2] = value >>> 16;
-    s[3] = value >>> 24;
-    return this.write(address, s, 0, 4);
+    putU32le(this.#scratch, 0, value);
+    return this.write(address, this.#scratch, 0, 4);
   }
 
   /**
@@ -429,17 +423,10 @@ function readShort(memory: ByteMemory, offset: number, target: Uint8Array, at: n
   const { bytes, view } = memory;
   const end = at + length;
   if (offset % 4 === 0)
-    for (; end - at >= 4; offset += 4, at += 4) {
-      const word = view.getUint32(offset, true);
-      target[at] = word;
-      target[at + 1] = word >>> 8;
-      target[at + 2] = word >>> 16;
-      target[at + 3] = word >>> 24;
-    }
+    for (; end - at >= 4; offset += 4, at += 4) putU32le(target, at, view.getUint32(offset, true));
   if (offset % 2 === 0 && end - at >= 2) {
-    const half = view.getUint16(offset, true);
-    target[at++] = half;
-    target[at++] = half >>> 8;
+    putU16le(target, at, view.getUint16(offset, true));
+    at += 2;
     offset += 2;
   }
   while (at < end) target[at++] = bytes[offset++];
@@ -456,14 +443,9 @@ function writeShort(
   const { bytes, view } = memory;
   const end = at + length;
   if (offset % 4 === 0)
-    for (; end - at >= 4; offset += 4, at += 4)
-      view.setUint32(
-        offset,
-        source[at] | (source[at + 1] << 8) | (source[at + 2] << 16) | (source[at + 3] << 24),
-        true,
-      );
+    for (; end - at >= 4; offset += 4, at += 4) view.setUint32(offset, u32le(source, at), true);
   if (offset % 2 === 0 && end - at >= 2) {
-    view.setUint16(offset, source[at] | (source[at + 1] << 8), true);
+    view.setUint16(offset, u16le(source, at), true);
     at += 2;
     offset += 2;
   }
