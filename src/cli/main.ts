@@ -7,8 +7,6 @@
 
 import { lookup } from 'node:dns/promises';
 import { readFileSync } from 'node:fs';
-// Not the global of that name: that is a getter, asked anew at each look at the clock.
-import { performance } from 'node:perf_hooks';
 import { nodeBackends } from '../backends/index.ts';
 import { nodeChardevs } from '../chardev/node.ts';
 import {
@@ -17,13 +15,14 @@ import {
   formatCliError,
   parseCommandLine,
 } from '../config/commandline.ts';
-import { SystemClock, VirtualClock } from '../core/clock.ts';
+import { VirtualClock } from '../core/clock.ts';
 import { HostIoError, OptionError, UnsupportedError } from '../core/errors.ts';
 import { openFileSink } from '../host-io/file-sink.ts';
 import { readWholeFile } from '../host-io/file-source.ts';
 import { loadHookModule } from '../host-io/hook-module.ts';
 import { createHostIo } from '../host-io/index.ts';
 import { systemRandom } from '../host-io/random.ts';
+import { systemClock } from '../host-io/system-clock.ts';
 import { Network } from '../network/network.ts';
 import { nics } from '../nic/index.ts';
 import { loggerFor } from './log.ts';
@@ -80,10 +79,7 @@ async function run(declarations: readonly Declaration[]): Promise<number> {
   const onTerminal = usesStdio(declarations) || hasConsole;
   const network = new Network({
     // Under qtest time stands still until the client moves it.
-    clock:
-      qtestRequest(declarations) === undefined
-        ? new SystemClock(() => performance.now())
-        : new VirtualClock(),
+    clock: qtestRequest(declarations) === undefined ? systemClock() : new VirtualClock(),
     random: systemRandom(),
     backends: nodeBackends,
     nics,

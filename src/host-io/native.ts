@@ -676,29 +676,17 @@ export class NativeHostIo implements HostIo {
  * dictionary, where each call begins with a search.
  */
 function hotCalls(addon: BoundAddon) {
-  const {
-    watch,
-    close,
-    lookAgain,
-    shutdownWrite,
-    tcpConnect,
-    waitReady,
-    blockReceiveStream,
-    blockSendStream,
-    blockReadFrames,
-    blockWriteFrames,
-  } = addon;
   return {
-    watch,
-    close,
-    lookAgain,
-    shutdownWrite,
-    tcpConnect,
-    waitReady,
-    blockReceiveStream,
-    blockSendStream,
-    blockReadFrames,
-    blockWriteFrames,
+    watch: addon.watch,
+    close: addon.close,
+    lookAgain: addon.lookAgain,
+    shutdownWrite: addon.shutdownWrite,
+    tcpConnect: addon.tcpConnect,
+    waitReady: addon.waitReady,
+    blockReceiveStream: addon.blockReceiveStream,
+    blockSendStream: addon.blockSendStream,
+    blockReadFrames: addon.blockReadFrames,
+    blockWriteFrames: addon.blockWriteFrames,
   };
 }
 

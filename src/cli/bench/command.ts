@@ -3,10 +3,10 @@
 import { writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { nodeBackends } from '../../backends/index.ts';
-import { SystemClock } from '../../core/clock.ts';
 import { HostIoError } from '../../core/errors.ts';
 import { createHostIo } from '../../host-io/index.ts';
 import { systemRandom } from '../../host-io/random.ts';
+import { systemClock } from '../../host-io/system-clock.ts';
 import { type Netdev, Network } from '../../network/network.ts';
 import { nics } from '../../nic/index.ts';
 import { scaled } from '../status.ts';
@@ -26,7 +26,7 @@ export async function benchCommand(argv: readonly string[]): Promise<number> {
   }
   const hostIo = createHostIo();
   const network = new Network({
-    clock: new SystemClock(() => performance.now()),
+    clock: systemClock(),
     random: systemRandom(),
     backends: nodeBackends,
     nics,

@@ -7,18 +7,16 @@
  */
 
 import { readFileSync } from 'node:fs';
-// Not the global of that name: that is a getter, asked anew at each look at the clock.
-import { performance } from 'node:perf_hooks';
 import { nodeBackends } from '../../backends/index.ts';
 import { nodeChardevs } from '../../chardev/node.ts';
 import { parseNetdev } from '../../config/netdevs/index.ts';
-import { SystemClock } from '../../core/clock.ts';
 import { Port } from '../../core/port.ts';
 import { openFileSink } from '../../host-io/file-sink.ts';
 import { readWholeFile } from '../../host-io/file-source.ts';
 import type { Handle } from '../../host-io/host-io.ts';
 import { createHostIo } from '../../host-io/index.ts';
 import { systemRandom } from '../../host-io/random.ts';
+import { systemClock } from '../../host-io/system-clock.ts';
 import { Network } from '../../network/network.ts';
 import { nics } from '../../nic/index.ts';
 import { loggerFor } from '../log.ts';
@@ -51,7 +49,7 @@ async function run({ declarations, user, ifname, command }: NetnsOptions): Promi
   const epochMs = Date.now();
   let tapHandle: Handle | undefined;
   const network = new Network({
-    clock: new SystemClock(() => performance.now()),
+    clock: systemClock(),
     random: systemRandom(),
     backends: nodeBackends,
     nics,
