@@ -25,8 +25,6 @@ const SETTLE_TURNS = 64;
 /** Commands in one task, and deadlines that a clock command passes in one. */
 const COMMANDS_PER_TASK = 256;
 const OUT_LIMIT_BYTES = 1 << 16;
-/** Lines up to this length that arrive in one piece become a string at once. */
-const SHORT_LINE_BYTES = 128;
 const NEWLINE = 10;
 const RETURN = 13;
 /** Half a period of a PC's timer chip at power-on (8254 counter 0: 65,536 at 1.193182 MHz): the deadline that there always is. */
@@ -97,9 +95,8 @@ export class QtestSession implements ChannelUser, Commander {
     for (;;) {
       const at = bytes.indexOf(NEWLINE, start);
       if (at < 0 || at >= to) break;
-      if (this.#partialBytes === 0 && !this.#tooLong && at - start <= SHORT_LINE_BYTES) {
-        const end = at > start && bytes[at - 1] === RETURN ? at - 1 : at;
-        this.#lines.push(String.fromCharCode.apply(null, bytes.subarray(start, end) as unknown as number[]));
+      if (this.#partialBytes === 0 && !this.#tooLong && at - start <= LINE_LIMIT_BYTES) {
+        this.#lines.push(lineText(bytes, start, at));
       } else {
         this.#append(bytes, start, at);
         this.#lineEnded();
@@ -128,9 +125,7 @@ export class QtestSession implements ChannelUser, Commander {
   }
 
   #lineEnded(): void {
-    const end = this.#partialBytes > 0 && this.#partial[this.#partialBytes - 1] === RETURN ? 1 : 0;
-    const text = this.#tooLong ? TOO_LONG : getLatin1(this.#partial, 0, this.#partialBytes - end);
-    this.#lines.push(text);
+    this.#lines.push(this.#tooLong ? TOO_LONG : lineText(this.#partial, 0, this.#partialBytes));
     this.#partialBytes = 0;
     this.#tooLong = false;
     if (this.#partial.length > CHUNK_BYTES) this.#partial = new Uint8Array(256);
@@ -286,3 +281,9 @@ const CHUNK_BYTES = 1 << 16;
 const TIME_LIMIT_NS = 2 ** 53;
 /** Stands for a line that was thrown away; no line holds a newline. */
 const TOO_LONG = '\n';
+
+/** A line without the carriage return that may end it. */
+function lineText(bytes: Uint8Array, from: number, to: number): string {
+  const end = to > from && bytes[to - 1] === RETURN ? to - 1 : to;
+  return getLatin1(bytes, from, end - from);
+}

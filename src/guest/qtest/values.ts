@@ -21,34 +21,9 @@ export function parseAddress(text: string | undefined): number | null {
   return value === null ? null : Number(value);
 }
 
-const SHORT_DIGITS = 12;
-
 /** `0x` and up to 12 hexadecimal digits, or one decimal digit: nearly every number of a script, without a BigInt. -1: it is something else. */
 export function parseShort(text: string): number {
-  const end = text.length;
-  if (end === 1) return decimalDigit(text.charCodeAt(0));
-  if (end < 3 || end > 2 + SHORT_DIGITS || text.charCodeAt(0) !== ZERO || (text.charCodeAt(1) | 0x20) !== X)
-    return -1;
-  let value = 0;
-  for (let i = 2; i < end; i++) {
-    const code = text.charCodeAt(i);
-    let digit = decimalDigit(code);
-    if (digit < 0) {
-      digit = (code | 0x20) - A + 10;
-      if (digit < 10 || digit > 15) return -1;
-    }
-    value = value * 16 + digit;
-  }
-  return value;
-}
-
-const ZERO = 0x30;
-const A = 0x61;
-const X = 0x78;
-
-function decimalDigit(code: number): number {
-  const digit = code - ZERO;
-  return digit >= 0 && digit <= 9 ? digit : -1;
+  return /^(0[xX][0-9a-fA-F]{1,12}|[0-9])$/.test(text) ? Number(text) : -1;
 }
 
 /** The bytes of `0x…`, at most `length`; missing ones are zeros. Null when it is not hexadecimal. */
