@@ -17,6 +17,7 @@ import { forkyCommand } from './lib/forky.ts';
 import { runGuest } from './lib/guest.ts';
 import { RunningNetemu } from './lib/netemu.ts';
 import { prepare } from './lib/prepare.ts';
+import { openDescriptors, residentBytes } from './lib/process.ts';
 import { Qmp } from './lib/qmp.ts';
 import { Schema, type SchemaEntry, schemaDifferences } from './lib/qmp-schema.ts';
 
@@ -403,9 +404,6 @@ describe('bad input to a netemu whose link is full', () => {
     };
     return nics.reduce((sum, nic) => sum + nic.queues[0]!.counters.sentFrames, 0);
   };
-  const residentBytes = (): number =>
-    1024 * Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${netemu.child.pid}/status`, 'utf8'))![1]);
-  const descriptors = (): number => readdirSync(`/proc/${netemu.child.pid}/fd`).length;
   const client = async (): Promise<Socket> => {
     const socket = connectTcp(path('bad'));
     socket.on('error', () => {});
@@ -492,11 +490,12 @@ describe('bad input to a netemu whose link is full', () => {
 
   it.each(INPUTS)('%s', async (_, send) => {
     await qmp.run('query-status');
-    const before = { frames: await frames(), bytes: residentBytes(), descriptors: descriptors() };
+    const pid = netemu.child.pid!;
+    const before = { frames: await frames(), bytes: residentBytes(pid), descriptors: openDescriptors(pid) };
     await send();
     // Whoever left is forgotten, and nothing was kept; frames went on all the time.
-    while (descriptors() > before.descriptors) await qmp.run('query-status');
-    expect(residentBytes() - before.bytes).toBeLessThan(96 << 20);
+    while (openDescriptors(pid) > before.descriptors) await qmp.run('query-status');
+    expect(residentBytes(pid) - before.bytes).toBeLessThan(96 << 20);
     expect(await frames()).toBeGreaterThan(before.frames);
   });
 });

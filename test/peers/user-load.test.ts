@@ -2,13 +2,14 @@
  * The user network of a namespace under load: ten thousand connections at once, a reader that does not read. (iperf3 and ten thousand flows of datagrams: user-clients.test.ts. A guest that is gone without a word takes minutes: test/backends/user/tcp.test.ts, in virtual time.)
  */
 
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type Server, type Socket as Stream } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { NetnsShell } from './lib/netns.ts';
 import { prepare } from './lib/prepare.ts';
+import { residentBytes } from './lib/process.ts';
 import { listen } from './lib/servers.ts';
 
 const FLOWS = 10_000;
@@ -38,9 +39,8 @@ describe(`${FLOWS} connections at once`, () => {
     // One of its own, which has done nothing before.
     const shell = new NetnsShell([]);
     await shell.run(':');
-    const residentBytes = (): number =>
-      1024 * Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${shell.child.pid}/status`, 'latin1'))![1]);
-    const before = residentBytes();
+    const pid = shell.child.pid!;
+    const before = residentBytes(pid);
     let resident = 0;
     const open = new Set<Stream>();
     const server = createServer((socket) => {
@@ -48,7 +48,7 @@ describe(`${FLOWS} connections at once`, () => {
       socket.on('error', () => {}).on('close', () => open.delete(socket));
       socket.on('data', (data) => {
         // The last one's second word: everybody is there.
-        if (data.toString() === 'measure') resident = residentBytes();
+        if (data.toString() === 'measure') resident = residentBytes(pid);
         socket.write(`${open.size} ${data}`);
       });
       socket.on('end', () => socket.end());

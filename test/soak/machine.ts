@@ -1,15 +1,16 @@
 /**
- * What the soak runs on: one netemu with six netdevs, four NICs with probe guests, two hubs and two filters, and a namespace at its tap.
+ * What the soak runs on: one netemu with five netdevs beside the hubs' ports, four NICs with probe guests, two hubs and a filter, and a namespace at its tap.
  *
  *   hub 0: user n0, tap t0 (the namespace), e1000 e0          user n1 ── virtio-net v0, forwarded
  *   hub 1: stream server s0, e1000 e1                         user n2 ── netem ── rtl8139 r0, forwarded
  */
 
-import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readlinkSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { capture, run } from '../peers/lib/command.ts';
 import { RunningNetemu } from '../peers/lib/netemu.ts';
+import { openDescriptors, residentBytes } from '../peers/lib/process.ts';
 import { Qmp } from '../peers/lib/qmp.ts';
 
 export interface Sample {
@@ -19,25 +20,17 @@ export interface Sample {
   flows: number;
 }
 
-export interface PortState {
-  peer: string | null;
-  counters: Record<string, number>;
-}
-
 export interface EndState {
   id: string;
-  type?: string;
-  hub?: number;
-  queues: PortState[];
-  filters?: unknown[];
+  queues: { counters: Record<string, number> }[];
   counters: Record<string, number>;
 }
 
 export interface NetworkState {
   nics: EndState[];
   netdevs: EndState[];
-  objects: { id: string }[];
-  chardevs: { id: string; connected: boolean }[];
+  objects: unknown[];
+  chardevs: unknown[];
   pool: { capacity: number; free: number; exhausted: number };
 }
 
@@ -105,12 +98,11 @@ export class Machine {
   }
 
   async sample(): Promise<Sample> {
-    const { pid } = this.netemu.child;
-    const status = readFileSync(`/proc/${pid}/status`, 'latin1');
+    const pid = this.netemu.child.pid!;
     const usernets = (await this.qmp.run('query-usernet')) as { flows: unknown[] }[];
     return {
-      residentMiB: Number(/VmRSS:\s+(\d+)/.exec(status)![1]) / 1024,
-      descriptors: readdirSync(`/proc/${pid}/fd`).length,
+      residentMiB: residentBytes(pid) / 2 ** 20,
+      descriptors: openDescriptors(pid),
       network: (await this.qmp.run('query-network')) as NetworkState,
       flows: usernets.reduce((sum, { flows }) => sum + flows.length, 0),
     };
