@@ -58,6 +58,8 @@ export const createHook = ({ log }) => {
     await netemu.until(/DHCP lease 10\.0\.2\.15/);
     await netemu.until(/DNS 10\.0\.2\.3 answered/);
     await netemu.until(/secret: read read/);
+    // The monitor answers before that, while the rest is being opened.
+    await netemu.until(/sandbox: no other program/);
     const { active, files, landlock } = (await qmp.run('query-sandbox')) as Record<string, number | boolean>;
     expect({ active, files }).toEqual({ active: true, files: landlock !== 0 });
     const { pid } = netemu.child;
@@ -98,6 +100,7 @@ it('reaches what it is told to leave within reach, and a tap made later', async 
     ...['--sandbox', `on,write=${later}`],
   ]);
   try {
+    await netemu.until(/sandbox: no other program/);
     const qmp = await Qmp.connect(socket);
     await qmp.run('netdev_add', { type: 'user', id: 'n1' });
     const file = join(later, 'a.pcap');
