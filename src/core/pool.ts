@@ -390,7 +390,24 @@ export class FramePool {
 
   /** Releases frames[from..to). */
   releaseAll(frames: Int32Array, from: number, to: number): void {
-    for (let i = from; i < to; i++) this.release(frames[i]!);
+    if (!this.#plain) {
+      for (let i = from; i < to; i++) this.release(frames[i]!);
+      return;
+    }
+    const t = this.table;
+    const list = this.#small;
+    const free = list.frames;
+    for (let i = from; i < to; i++) {
+      let { count } = list;
+      for (; i < to; i++) {
+        const frame = frames[i]!;
+        if (t[frame + REFS] !== 1 || (t[frame + NEXT]! | t[frame + LENDER]! | t[frame + KIND]!) !== 0) break;
+        t[frame + REFS] = 0;
+        free[count++] = frame;
+      }
+      list.count = count;
+      if (i < to) this.#releaseAny(frames[i]!);
+    }
   }
 
   /** Frees a frame that another thread gave back through its return path. */
