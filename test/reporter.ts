@@ -1,5 +1,6 @@
 /**
- * What `test/run.ts` needs to know of one vitest run, written as JSON to the file that `NETEMU_TEST_REPORT` names: the counts, and every failure with the first lines of its reason and of the difference.
+ * What `test/run.ts` needs to know of one vitest run, written as JSON to the file that `NETEMU_TEST_REPORT` names: the counts, and every failure with the first lines of
+ * its reason and of the difference, those of a first attempt too whose second one passed.
  */
 import { writeFileSync } from 'node:fs';
 import { relative } from 'node:path';
@@ -12,22 +13,24 @@ export interface Report {
   failed: number;
   skipped: number;
   failures: string[];
+  /** Tests that passed at the second attempt, with why the first one failed. */
+  repeated: string[];
 }
 
 const REASON_LINES = 30;
 
-function describe(name: string, errors: readonly SerializedError[]): string {
+function describe(verdict: string, name: string, errors: readonly SerializedError[]): string {
   const text = errors.map((error) => `${error.message}\n${error.diff ?? error.stack ?? ''}`).join('\n');
   const lines = stripVTControlCharacters(text).split('\n').slice(0, REASON_LINES);
-  return [`FAILED ${name}`, ...lines].join('\n  ');
+  return [`${verdict} ${name}`, ...lines].join('\n  ');
 }
 
 export default class ReportWriter implements Reporter {
   onTestRunEnd(modules: readonly TestModule[], unhandled: readonly SerializedError[]): void {
-    const report: Report = { passed: 0, failed: 0, skipped: 0, failures: [] };
+    const report: Report = { passed: 0, failed: 0, skipped: 0, failures: [], repeated: [] };
     const fail = (name: string, errors: readonly SerializedError[]): void => {
       report.failed++;
-      report.failures.push(describe(name, errors));
+      report.failures.push(describe('FAILED', name, errors));
     };
     for (const module of modules) {
       const file = relative('.', module.moduleId);
@@ -48,8 +51,13 @@ export default class ReportWriter implements Reporter {
     fail: (name: string, errors: readonly SerializedError[]) => void,
   ): void {
     const { state, errors } = test.result();
-    if (state === 'passed') report.passed++;
-    else if (state === 'failed') fail(`${file} > ${test.fullName}`, errors);
+    if (state === 'passed') {
+      report.passed++;
+      if (test.diagnostic()?.flaky === true)
+        report.repeated.push(
+          describe('PASSED AT THE SECOND ATTEMPT', `${file} > ${test.fullName}`, errors ?? []),
+        );
+    } else if (state === 'failed') fail(`${file} > ${test.fullName}`, errors);
     else report.skipped++;
   }
 }

@@ -1,5 +1,5 @@
 /**
- * Runs the test groups named on the command line (`unit`, `peers`) one after the other, tells every failure once more (the end of a log is often all that is kept of it), and closes with one
+ * Runs the test groups named on the command line (`unit`, `peers`) one after the other, tells every failure, and every test that needed a second attempt, once more (the end of a log is often all that is kept of it), and closes with one
  * line for all: `N passed, N failed, N skipped`. Exits 1 when a test failed, or when CI skipped one.
  */
 import { spawnSync } from 'node:child_process';
@@ -10,7 +10,7 @@ import type { Report } from './reporter.ts';
 
 const CONFIGS: Record<string, string> = { unit: 'vitest.config.ts', peers: 'vitest.peers.config.ts' };
 
-const sum: Report = { passed: 0, failed: 0, skipped: 0, failures: [] };
+const sum: Report = { passed: 0, failed: 0, skipped: 0, failures: [], repeated: [] };
 const folder = mkdtempSync(join(tmpdir(), 'netemu-test-'));
 try {
   for (const group of process.argv.slice(2)) {
@@ -20,7 +20,7 @@ try {
     const args = ['run', '--config', config, '--reporter=default', '--reporter=./test/reporter.ts'];
     const env = { ...process.env, NETEMU_TEST_REPORT: output };
     const run = spawnSync('node_modules/.bin/vitest', args, { stdio: 'inherit', env });
-    let report: Report = { passed: 0, failed: 0, skipped: 0, failures: [] };
+    let report: Report = { passed: 0, failed: 0, skipped: 0, failures: [], repeated: [] };
     try {
       report = JSON.parse(readFileSync(output, 'utf8')) as Report;
     } catch {
@@ -34,10 +34,11 @@ try {
     sum.failed += report.failed;
     sum.skipped += report.skipped;
     sum.failures.push(...report.failures);
+    sum.repeated.push(...report.repeated);
   }
 } finally {
   rmSync(folder, { recursive: true });
 }
-for (const text of sum.failures) console.log(`${text}\n`);
+for (const text of [...sum.repeated, ...sum.failures]) console.log(`${text}\n`);
 console.log(`${sum.passed} passed, ${sum.failed} failed, ${sum.skipped} skipped`);
 process.exitCode = sum.failed > 0 || (sum.skipped > 0 && process.env.CI !== undefined) ? 1 : 0;
