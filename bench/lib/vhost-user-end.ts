@@ -63,15 +63,18 @@ class End implements Client {
     this.#posted = false;
     const { length } = this;
     const { pool } = this.#context;
-    const { table, bytes } = pool;
+    const { table } = pool;
+    const { view } = pool.memories[0]!;
     const batch = this.#batch;
     for (let round = 0; round < PASS_BATCHES && length !== 0; round++) {
       for (; this.#waiting < BATCH; this.#waiting++) {
         const frame = pool.alloc(length);
         if (frame === 0) throw new Error('the pool is exhausted');
         const at = table[frame + OFFSET]!;
-        for (let b = 0; b < 6; b++) bytes[at + b] = 0xff;
-        for (let b = 6; b < 14; b++) bytes[at + b] = b;
+        view.setInt32(at, -1);
+        view.setInt32(at + 4, 0xffff0607 | 0);
+        view.setInt32(at + 8, 0x08090a0b);
+        view.setInt16(at + 12, 0x0c0d);
         table[frame + LENGTH] = length;
         table[frame + TOTAL] = length;
         batch[this.#waiting] = frame;
