@@ -1,4 +1,4 @@
-/** The addon as TypeScript sees it (native/src/addon.c), and how it is found: prebuilds/ or build/ of the package, by node-gyp-build. */
+/** The addon as TypeScript sees it (native/glue), and how it is found: prebuilds/ or build/ of the package, by node-gyp-build. */
 
 import { createRequire } from 'node:module';
 import { dirname, resolve } from 'node:path';
