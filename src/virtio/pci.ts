@@ -4,7 +4,9 @@
  *
  *   BAR 0  I/O: the legacy interface (section 4.1.4.8), when there is one
  *   BAR 1  memory: MSI-X table and pending bits
- *   BAR 4  memory: common 0x0000, ISR 0x1000, device 0x2000, notification 0x3000, each told by a vendor capability
+ *   BAR 4  memory: common 0x0000, ISR 0x1000, device 0x2000, notification 0x3000, each told by a vendor capability (capabilities.ts)
+ *
+ * What the registers hold is in registers.ts, how each interface reads and writes them in modern.ts and legacy.ts; here is what a write leads to.
  *
  * Status machine: reset (0) → ACKNOWLEDGE, DRIVER → FEATURES_OK (refused when the driver took what was not offered or broke a dependency) → queues are
  * enabled → DRIVER_OK. A ring that breaks the rules sets NEEDS_RESET; nothing is done until the driver resets. What a queue's registers say is frozen
@@ -14,46 +16,43 @@
  * A transport outside this process (vhost-user) drives the same device without these registers: `attachTransport` and what follows it.
  */
 
-import { CAP_VENDOR, COMMAND_BUS_MASTER, PCI_COMMAND } from '../pci/config-space.ts';
+import { COMMAND_BUS_MASTER, PCI_COMMAND } from '../pci/config-space.ts';
 import type { DeviceHost } from '../pci/device-host.ts';
 import type { GuestMemory } from '../pci/guest-memory.ts';
 import { PciFunction } from '../pci/pci-function.ts';
-import { F_RING_PACKED, F_RING_RESET, F_VERSION_1, Features } from './features.ts';
+import {
+  addCapabilities,
+  ConfigWindow,
+  LEGACY_BAR,
+  MODERN_BAR,
+  MODERN_BAR_BYTES,
+  MSIX_BAR,
+  NOTIFY_MULTIPLIER,
+  NOTIFY_OFFSET,
+  SECTION_BYTES,
+} from './capabilities.ts';
+import { F_RING_PACKED, F_VERSION_1, Features } from './features.ts';
+import { LegacyInterface } from './legacy.ts';
+import { ModernInterface } from './modern.ts';
 import { isLayoutValid, openQueue, type QueueLayout, type QueuePosition, type VirtQueue } from './queue.ts';
-
-export const STATUS_ACKNOWLEDGE = 1;
-export const STATUS_DRIVER = 2;
-export const STATUS_DRIVER_OK = 4;
-export const STATUS_FEATURES_OK = 8;
-export const STATUS_NEEDS_RESET = 0x40;
-export const STATUS_FAILED = 0x80;
-
-export const LEGACY_BAR = 0;
-export const MSIX_BAR = 1;
-export const MODERN_BAR = 4;
-export const COMMON_OFFSET = 0x0000;
-export const ISR_OFFSET = 0x1000;
-export const DEVICE_OFFSET = 0x2000;
-export const NOTIFY_OFFSET = 0x3000;
-const SECTION_BYTES = 0x1000;
-const MODERN_BAR_BYTES = 0x4000;
-export const NOTIFY_MULTIPLIER = 4;
-const COMMON_BYTES = 60;
-
-const CAP_COMMON = 1;
-const CAP_NOTIFY = 2;
-const CAP_ISR = 3;
-const CAP_DEVICE = 4;
-const CAP_PCI_ACCESS = 5;
-const CAP_BYTES = 16;
-const CAP_LONG_BYTES = 20;
-
-export const NO_VECTOR = 0xffff;
-const ISR_QUEUE = 1;
-const ISR_CONFIG = 2;
-const LEGACY_PAGE_BYTES = 4096;
-const LEGACY_DEVICE_OFFSET = 20;
-const LEGACY_DEVICE_OFFSET_MSIX = 24;
+import {
+  ISR_CONFIG,
+  ISR_QUEUE,
+  layoutOf,
+  NO_VECTOR,
+  QueueSlot,
+  type RegisterInterface,
+  type RegisterOwner,
+  Registers,
+  readFields,
+  STATUS_ACKNOWLEDGE,
+  STATUS_DRIVER_OK,
+  STATUS_FAILED,
+  STATUS_FEATURES_OK,
+  STATUS_NEEDS_RESET,
+  type VirtioStats,
+  writeFields,
+} from './registers.ts';
 
 export interface VirtioPciOptions {
   /** Virtio device type: 1 is a network card. */
@@ -67,41 +66,6 @@ export interface VirtioPciOptions {
   readonly queues: number;
   /** Bytes of the device configuration. */
   readonly configBytes: number;
-}
-
-export class VirtioStats {
-  /** The driver took features that were not offered, or against their dependencies. */
-  badFeatures = 0;
-  /** A queue was enabled with a size or address that it cannot have. */
-  badQueue = 0;
-  /** Kicks for queues that are not there or not enabled. */
-  badKick = 0;
-  /** Rings that broke the rules; each leads to NEEDS_RESET. */
-  brokenRings = 0;
-  /** Accesses to registers that are not there or not in one piece. */
-  oddAccess = 0;
-  kicks = 0;
-  interrupts = 0;
-  resets = 0;
-}
-
-/** One queue's registers, and the queue while it is enabled. */
-export class QueueSlot {
-  size = 0;
-  vector = NO_VECTOR;
-  /** Low and high words of descriptor, driver and device area, as written. */
-  readonly addresses = new Uint32Array(6);
-  /** Legacy: the ring's page number. */
-  page = 0;
-  queue: VirtQueue | null = null;
-
-  clear(size: number): void {
-    this.size = size;
-    this.vector = NO_VECTOR;
-    this.addresses.fill(0);
-    this.page = 0;
-    this.queue = null;
-  }
 }
 
 export interface QueueState {
@@ -127,17 +91,12 @@ export abstract class VirtioPci extends PciFunction {
   readonly accepted = new Features();
   readonly memory: GuestMemory;
   protected readonly slots: QueueSlot[];
-  protected configVector = NO_VECTOR;
   protected abstract readonly transport: VirtioStats;
 
-  readonly #options: VirtioPciOptions;
-  readonly #accessCapability: number;
-  #status = 0;
-  #isr = 0;
-  #generation = 0;
-  #deviceSelect = 0;
-  #driverSelect = 0;
-  #queueSelect = 0;
+  readonly #registers = new Registers();
+  readonly #modern: ModernInterface | null;
+  readonly #legacy: LegacyInterface | null;
+  readonly #window: ConfigWindow | null;
   #live = false;
   #loading = false;
   #other: OtherTransport | null = null;
@@ -154,7 +113,6 @@ export abstract class VirtioPci extends PciFunction {
       subsystemId: modernOnly ? 0x1100 : options.deviceType,
       interruptPin: 1,
     });
-    this.#options = options;
     this.memory = host.memory;
     this.slots = Array.from({ length: options.queues }, () => new QueueSlot());
     if (options.legacy) this.addBar(LEGACY_BAR, 'io', 64);
@@ -163,31 +121,37 @@ export abstract class VirtioPci extends PciFunction {
       this.addBar(MSIX_BAR, 'memory32', 2 * tableBytes);
       this.addMsix(options.vectors, { bar: MSIX_BAR, tableOffset: 0, pbaOffset: tableBytes });
     }
-    this.#accessCapability = options.modern ? this.#addCapabilities() : 0;
+    const owner = this.#owner();
+    this.#legacy = options.legacy ? new LegacyInterface(owner, options.configBytes) : null;
+    this.#modern = options.modern ? new ModernInterface(owner, options.configBytes) : null;
+    this.#window = options.modern ? this.#addModernBar(options) : null;
   }
 
-  #addCapabilities(): number {
+  #addModernBar({ queues, configBytes }: VirtioPciOptions): ConfigWindow {
     this.addBar(MODERN_BAR, 'memory32', MODERN_BAR_BYTES);
-    const { config } = this;
-    const add = (type: number, offset: number, length: number, bytes = CAP_BYTES): number => {
-      const at = config.addCapability(CAP_VENDOR, bytes);
-      config.put(at + 2, 1, bytes);
-      config.put(at + 3, 1, type);
-      config.put(at + 4, 1, type === CAP_PCI_ACCESS ? 0 : MODERN_BAR);
-      config.put(at + 8, 4, offset);
-      config.put(at + 12, 4, length);
-      return at;
+    return new ConfigWindow(this.config, addCapabilities(this.config, queues, configBytes), this);
+  }
+
+  #owner(): RegisterOwner {
+    return {
+      registers: this.#registers,
+      slots: this.slots,
+      offered: this.offered,
+      accepted: this.accepted,
+      stats: () => this.transport,
+      msixEnabled: () => this.msix?.enabled === true,
+      statusRead: () => this.#statusRead,
+      writeStatus: (value, modern) => this.#writeStatus(value, modern),
+      takeIsr: () => this.#takeIsr(),
+      vector: (value) => this.#vector(value),
+      settle: () => this.#settle(),
+      enableQueue: (index) => this.#enable(index),
+      openQueue: (index) => this.#open(index),
+      resetQueue: (index) => this.#resetQueue(index),
+      kickQueue: (index) => this.#kickQueue(index),
+      configByte: (offset) => this.configByte(offset),
+      writeConfigByte: (offset, value) => this.writeConfigByte(offset, value),
     };
-    add(CAP_COMMON, COMMON_OFFSET, COMMON_BYTES);
-    const notify = add(CAP_NOTIFY, NOTIFY_OFFSET, NOTIFY_MULTIPLIER * this.slots.length, CAP_LONG_BYTES);
-    config.put(notify + 16, 4, NOTIFY_MULTIPLIER);
-    add(CAP_ISR, ISR_OFFSET, 1);
-    add(CAP_DEVICE, DEVICE_OFFSET, this.#options.configBytes);
-    const access = add(CAP_PCI_ACCESS, 0, 0, CAP_LONG_BYTES);
-    config.allow(access + 4, 1, 0xff);
-    config.allow(access + 8, 4, 0xffffffff);
-    config.allow(access + 12, 4, 0xffffffff);
-    return access;
   }
 
   // What a model answers.
@@ -220,7 +184,7 @@ export abstract class VirtioPci extends PciFunction {
   // State.
 
   get status(): number {
-    return this.#status;
+    return this.#registers.status;
   }
 
   /** A queue as a monitor shows it; undefined: there is none of that number. */
@@ -229,7 +193,7 @@ export abstract class VirtioPci extends PciFunction {
     if (slot === undefined) return undefined;
     return {
       sizeMax: this.queueSizeMax(index),
-      layout: this.#layout(slot),
+      layout: layoutOf(slot),
       enabled: slot.queue !== null,
       inFlight: slot.queue?.inFlight ?? 0,
       position: slot.queue?.position() ?? { avail: 0, used: 0 },
@@ -242,7 +206,7 @@ export abstract class VirtioPci extends PciFunction {
   }
 
   get #statusRead(): number {
-    return this.#status === 0 && this.resetting ? STATUS_ACKNOWLEDGE : this.#status;
+    return this.#registers.status === 0 && this.resetting ? STATUS_ACKNOWLEDGE : this.#registers.status;
   }
 
   /** A queue goes on from another position, as whoever served it says. */
@@ -261,7 +225,7 @@ export abstract class VirtioPci extends PciFunction {
   }
 
   #updateLive(): void {
-    const status = this.#status | (this.#otherLive ? STATUS_DRIVER_OK : 0);
+    const status = this.#registers.status | (this.#otherLive ? STATUS_DRIVER_OK : 0);
     const live =
       (status & (STATUS_DRIVER_OK | STATUS_NEEDS_RESET | STATUS_FAILED)) === STATUS_DRIVER_OK &&
       this.dmaEnabled;
@@ -280,17 +244,12 @@ export abstract class VirtioPci extends PciFunction {
   }
 
   #resetAll(): void {
-    this.#status = 0;
+    this.#registers.clear();
     this.#otherLive = false;
     this.#updateLive();
     for (const slot of this.slots) slot.queue = null;
     this.accepted.clear();
     this.offered.clear();
-    this.#isr = 0;
-    this.#deviceSelect = 0;
-    this.#driverSelect = 0;
-    this.#queueSelect = 0;
-    this.configVector = NO_VECTOR;
     this.setIntx(false);
     this.resetDevice();
     this.offer();
@@ -299,17 +258,17 @@ export abstract class VirtioPci extends PciFunction {
 
   /** What can be offered changed; a driver that has settled its features keeps to what it was told. */
   protected offerChanged(): void {
-    if ((this.#status & (STATUS_FEATURES_OK | STATUS_DRIVER_OK)) === 0 && this.accepted.low === 0)
+    if ((this.#registers.status & (STATUS_FEATURES_OK | STATUS_DRIVER_OK)) === 0 && this.accepted.low === 0)
       this.offer();
   }
 
   /** The ring broke the rules: the device stops until it is reset (section 2.1.2). */
   protected needsReset(): void {
-    if ((this.#status & STATUS_NEEDS_RESET) !== 0) return;
+    if ((this.#registers.status & STATUS_NEEDS_RESET) !== 0) return;
     this.transport.brokenRings++;
-    this.#status |= STATUS_NEEDS_RESET;
+    this.#registers.status |= STATUS_NEEDS_RESET;
     this.#updateLive();
-    if ((this.#status & STATUS_DRIVER_OK) !== 0) this.configChanged();
+    if ((this.#registers.status & STATUS_DRIVER_OK) !== 0) this.configChanged();
     this.#other?.ringBroken();
   }
 
@@ -377,27 +336,27 @@ export abstract class VirtioPci extends PciFunction {
       msix.notify(this.slots[index].vector);
       return;
     }
-    this.#isr |= ISR_QUEUE;
+    this.#registers.isr |= ISR_QUEUE;
     this.setIntx(true);
   }
 
   /** The device configuration changed: tells the driver. */
   protected configChanged(): void {
-    this.#generation = (this.#generation + 1) & 0xff;
-    if ((this.#status & STATUS_DRIVER_OK) === 0) return;
+    this.#registers.generation = (this.#registers.generation + 1) & 0xff;
+    if ((this.#registers.status & STATUS_DRIVER_OK) === 0) return;
     this.transport.interrupts++;
     const msix = this.msix;
     if (msix?.enabled) {
-      msix.notify(this.configVector);
+      msix.notify(this.#registers.configVector);
       return;
     }
-    this.#isr |= ISR_CONFIG;
+    this.#registers.isr |= ISR_CONFIG;
     this.setIntx(true);
   }
 
-  #readIsr(): number {
-    const isr = this.#isr;
-    this.#isr = 0;
+  #takeIsr(): number {
+    const isr = this.#registers.isr;
+    this.#registers.isr = 0;
     this.setIntx(false);
     return isr;
   }
@@ -409,23 +368,21 @@ export abstract class VirtioPci extends PciFunction {
   // Access.
 
   override readBar(bar: number, offset: number, size: number): number {
-    if (bar === MODERN_BAR && this.#options.modern) return this.#readFields(this.#modernField, offset, size);
-    if (bar === LEGACY_BAR && this.#options.legacy) return this.#readFields(this.#legacyField, offset, size);
+    const fields = this.#fieldsOf(bar);
+    if (fields !== null) return readFields(fields, offset, size);
     return super.readBar(bar, offset, size);
   }
 
   override writeBar(bar: number, offset: number, size: number, value: number): void {
-    if (bar === MODERN_BAR && this.#options.modern) {
-      if (offset >= NOTIFY_OFFSET && offset < NOTIFY_OFFSET + SECTION_BYTES) {
-        this.#kick(offset - NOTIFY_OFFSET, size);
-        return;
-      }
-      this.#writeFields(this.#modernField, offset, size, value);
-    } else if (bar === LEGACY_BAR && this.#options.legacy) {
-      this.#writeFields(this.#legacyField, offset, size, value);
-    } else {
-      super.writeBar(bar, offset, size, value);
-    }
+    const fields = this.#fieldsOf(bar);
+    if (fields === null) super.writeBar(bar, offset, size, value);
+    else if (fields === this.#modern && offset >= NOTIFY_OFFSET && offset < NOTIFY_OFFSET + SECTION_BYTES)
+      this.#kick(offset - NOTIFY_OFFSET, size);
+    else writeFields(fields, this.transport, offset, size, value);
+  }
+
+  #fieldsOf(bar: number): RegisterInterface | null {
+    return bar === MODERN_BAR ? this.#modern : bar === LEGACY_BAR ? this.#legacy : null;
   }
 
   /** Every register is answered in `readBar`; only the MSI-X BAR comes here, behind its table. */
@@ -454,183 +411,13 @@ export abstract class VirtioPci extends PciFunction {
     if (this.#live) this.kicked(index);
   }
 
-  /** Where the field at `offset` begins and how wide it is: offset * 8 + bytes; -1: there is none. */
-  readonly #modernField = (offset: number): number => {
-    if (offset < COMMON_BYTES) {
-      if (offset < 16) return (offset & ~3) * 8 + 4;
-      if (offset < 20) return (offset & ~1) * 8 + 2;
-      if (offset < 22) return offset * 8 + 1;
-      if (offset < 32) return (offset & ~1) * 8 + 2;
-      return offset < 56 ? (offset & ~3) * 8 + 4 : (offset & ~1) * 8 + 2;
-    }
-    if (offset === ISR_OFFSET) return offset * 8 + 1;
-    if (offset >= DEVICE_OFFSET && offset < DEVICE_OFFSET + this.#options.configBytes) return offset * 8 + 1;
-    return -1;
-  };
-
-  readonly #legacyField = (offset: number): number => {
-    if (offset < 12) return (offset & ~3) * 8 + 4;
-    if (offset < 18) return (offset & ~1) * 8 + 2;
-    if (offset < LEGACY_DEVICE_OFFSET) return offset * 8 + 1;
-    const device = this.#legacyDeviceOffset;
-    if (offset < device) return (offset & ~1) * 8 + 2;
-    return offset < device + this.#options.configBytes ? offset * 8 + 1 : -1;
-  };
-
-  get #legacyDeviceOffset(): number {
-    return this.msix?.enabled ? LEGACY_DEVICE_OFFSET_MSIX : LEGACY_DEVICE_OFFSET;
-  }
-
-  #readFields(fieldAt: (offset: number) => number, offset: number, size: number): number {
-    if (size !== 1 && size !== 2 && size !== 4 && size !== 8) return 0;
-    const modern = fieldAt === this.#modernField;
-    let value = 0;
-    for (let at = offset; at < offset + size; ) {
-      const field = fieldAt(at);
-      if (field < 0) {
-        at++;
-        continue;
-      }
-      const start = Math.floor(field / 8);
-      const bytes = field & 7;
-      const whole = modern ? this.#readModern(start) : this.#readLegacy(start);
-      const end = Math.min(start + bytes, offset + size);
-      for (let b = at; b < end; b++)
-        value += ((whole >>> (8 * (b - start))) & 0xff) * 2 ** (8 * (b - offset));
-      at = end;
-    }
-    return value;
-  }
-
-  #writeFields(fieldAt: (offset: number) => number, offset: number, size: number, value: number): void {
-    if (size !== 1 && size !== 2 && size !== 4 && size !== 8) return;
-    const modern = fieldAt === this.#modernField;
-    for (let at = offset; at < offset + size; ) {
-      const field = fieldAt(at);
-      if (field < 0) {
-        this.transport.oddAccess++;
-        at++;
-        continue;
-      }
-      const start = Math.floor(field / 8);
-      const bytes = field & 7;
-      const end = Math.min(start + bytes, offset + size);
-      let whole = 0;
-      // A write of a part of a field keeps the rest as it reads.
-      if (at > start || end < start + bytes)
-        whole = modern ? this.#readModern(start) : this.#readLegacy(start);
-      for (let b = at; b < end; b++) {
-        const byte = Math.floor(value / 2 ** (8 * (b - offset))) & 0xff;
-        const shift = 8 * (b - start);
-        whole = ((whole & ~(0xff << shift)) | (byte << shift)) >>> 0;
-      }
-      if (modern) this.#writeModern(start, whole);
-      else this.#writeLegacy(start, whole);
-      at = end;
-    }
-  }
-
-  // The modern interface.
-
-  #readModern(offset: number): number {
-    if (offset === ISR_OFFSET) return this.#readIsr();
-    if (offset >= DEVICE_OFFSET) return this.configByte(offset - DEVICE_OFFSET) & 0xff;
-    const slot = this.slots[this.#queueSelect];
-    switch (offset) {
-      case 0:
-        return this.#deviceSelect;
-      case 4:
-        return this.#offeredWord(this.#deviceSelect);
-      case 8:
-        return this.#driverSelect;
-      case 12:
-        return this.accepted.word(this.#driverSelect);
-      case 16:
-        return this.configVector;
-      case 18:
-        return this.slots.length;
-      case 20:
-        return this.#statusRead;
-      case 21:
-        return this.#generation;
-      case 22:
-        return this.#queueSelect;
-    }
-    if (slot === undefined) return 0;
-    if (offset >= 32 && offset < 56) return slot.addresses[(offset - 32) >> 2];
-    switch (offset) {
-      case 24:
-        return slot.size;
-      case 26:
-        return slot.vector;
-      case 28:
-        return slot.queue === null ? 0 : 1;
-      case 30:
-        return this.#queueSelect;
-      default:
-        return 0;
-    }
-  }
-
-  #offeredWord(select: number): number {
-    return this.offered.word(select);
-  }
-
-  #writeModern(offset: number, value: number): void {
-    if (offset >= DEVICE_OFFSET) {
-      this.writeConfigByte(offset - DEVICE_OFFSET, value);
-      return;
-    }
-    const slot = this.slots[this.#queueSelect];
-    switch (offset) {
-      case 0:
-        this.#deviceSelect = value;
-        return;
-      case 8:
-        this.#driverSelect = value;
-        return;
-      case 12:
-        if ((this.#status & STATUS_FEATURES_OK) === 0) this.accepted.setWord(this.#driverSelect, value);
-        return;
-      case 16:
-        this.configVector = this.#vector(value);
-        return;
-      case 20:
-        this.#writeStatus(value, true);
-        return;
-      case 22:
-        this.#queueSelect = value;
-        return;
-    }
-    if (slot === undefined) return;
-    if (offset >= 32 && offset < 56) {
-      if (slot.queue === null) slot.addresses[(offset - 32) >> 2] = value;
-      return;
-    }
-    switch (offset) {
-      case 24:
-        // Frozen once enabled; what the queue cannot be is found out then.
-        if (slot.queue === null) slot.size = value;
-        return;
-      case 26:
-        slot.vector = this.#vector(value);
-        return;
-      case 28:
-        if (value === 1) this.#enable(this.#queueSelect);
-        return;
-      case 58:
-        if (value === 1 && this.accepted.has(F_RING_RESET)) this.#resetQueue(this.#queueSelect);
-        return;
-    }
-  }
-
   #writeStatus(value: number, modern: boolean): void {
     if (value === 0) {
       this.transport.resets++;
       this.#resetAll();
       return;
     }
-    const rising = value & ~this.#status & 0xff;
+    const rising = value & ~this.#registers.status & 0xff;
     if (modern && (rising & STATUS_FEATURES_OK) !== 0) {
       const beyond = this.accepted.mask(this.offered);
       if (beyond || !this.accepted.has(F_VERSION_1) || !this.featuresFit(this.accepted)) {
@@ -641,8 +428,8 @@ export abstract class VirtioPci extends PciFunction {
       }
     }
     // A modern driver needs FEATURES_OK first; a legacy one never sets it.
-    if (modern && ((this.#status | value) & STATUS_FEATURES_OK) === 0) value &= ~STATUS_DRIVER_OK;
-    this.#status |= value & ~STATUS_NEEDS_RESET & 0xff;
+    if (modern && ((this.#registers.status | value) & STATUS_FEATURES_OK) === 0) value &= ~STATUS_DRIVER_OK;
+    this.#registers.status |= value & ~STATUS_NEEDS_RESET & 0xff;
     this.#updateLive();
   }
 
@@ -653,29 +440,24 @@ export abstract class VirtioPci extends PciFunction {
     this.featuresSettled();
   }
 
-  #layout(slot: QueueSlot): QueueLayout {
-    const a = slot.addresses;
-    return {
-      size: slot.size,
-      descriptors: a[1] * 2 ** 32 + a[0],
-      driver: a[3] * 2 ** 32 + a[2],
-      device: a[5] * 2 ** 32 + a[4],
-    };
-  }
-
   #enable(index: number): void {
     const slot = this.slots[index];
     if (slot.queue !== null) return;
-    const layout = this.#layout(slot);
+    const layout = layoutOf(slot);
     if (
-      (this.#status & STATUS_FEATURES_OK) === 0 ||
+      (this.#registers.status & STATUS_FEATURES_OK) === 0 ||
       layout.size > this.queueSizeMax(index) ||
       !isLayoutValid(layout, this.accepted.has(F_RING_PACKED))
     ) {
       this.transport.badQueue++;
       return;
     }
-    slot.queue = openQueue(layout, this.accepted);
+    this.#open(index);
+  }
+
+  #open(index: number): void {
+    const slot = this.slots[index];
+    slot.queue = openQueue(layoutOf(slot), this.accepted);
     this.queueOpened(index, slot.queue);
   }
 
@@ -688,140 +470,29 @@ export abstract class VirtioPci extends PciFunction {
     slot.size = this.queueSizeMax(index);
   }
 
-  // The legacy interface.
-
-  #readLegacy(offset: number): number {
-    const device = this.#legacyDeviceOffset;
-    if (offset >= device) return this.configByte(offset - device) & 0xff;
-    const slot = this.slots[this.#queueSelect];
-    switch (offset) {
-      case 0:
-        return this.offered.word(0);
-      case 4:
-        return this.accepted.word(0);
-      case 8:
-        return slot?.page ?? 0;
-      case 12:
-        return slot?.size ?? 0;
-      case 14:
-        return this.#queueSelect;
-      case 18:
-        return this.#statusRead;
-      case 19:
-        return this.#readIsr();
-      case 20:
-        return this.configVector;
-      case 22:
-        return slot?.vector ?? NO_VECTOR;
-      default:
-        return 0;
-    }
-  }
-
-  #writeLegacy(offset: number, value: number): void {
-    const device = this.#legacyDeviceOffset;
-    if (offset >= device) {
-      this.writeConfigByte(offset - device, value);
-      return;
-    }
-    const slot = this.slots[this.#queueSelect];
-    switch (offset) {
-      case 4:
-        if ((this.#status & STATUS_DRIVER_OK) !== 0) return;
-        this.accepted.clear();
-        this.accepted.setWord(0, value);
-        if (this.accepted.mask(this.offered)) this.transport.badFeatures++;
-        this.#settle();
-        return;
-      case 8:
-        if (slot !== undefined) this.#placeLegacy(this.#queueSelect, value);
-        return;
-      case 14:
-        this.#queueSelect = value;
-        return;
-      case 16:
-        this.#kickQueue(value);
-        return;
-      case 18:
-        this.#writeStatus(value, false);
-        return;
-      case 20:
-        this.configVector = this.#vector(value);
-        return;
-      case 22:
-        if (slot !== undefined) slot.vector = this.#vector(value);
-        return;
-    }
-  }
-
-  /** The whole ring lies behind one page number; 0 takes the queue away (section 2.7.2 gives the layout). */
-  #placeLegacy(index: number, page: number): void {
-    const slot = this.slots[index];
-    if (page === 0) {
-      if (slot.queue !== null) this.#resetQueue(index);
-      slot.page = 0;
-      return;
-    }
-    if (slot.queue !== null || slot.size === 0) return;
-    slot.page = page;
-    const { size } = slot;
-    const descriptors = page * LEGACY_PAGE_BYTES;
-    const driver = descriptors + 16 * size;
-    const device = Math.ceil((driver + 6 + 2 * size) / LEGACY_PAGE_BYTES) * LEGACY_PAGE_BYTES;
-    for (const [i, address] of [descriptors, driver, device].entries()) {
-      slot.addresses[2 * i] = address % 2 ** 32;
-      slot.addresses[2 * i + 1] = Math.floor(address / 2 ** 32);
-    }
-    slot.queue = openQueue(this.#layout(slot), this.accepted);
-    this.queueOpened(index, slot.queue);
-  }
-
-  // Access through configuration space (section 4.1.4.9).
+  // Access through configuration space.
 
   override readConfig(offset: number, size: number): number {
-    if (this.#touchesWindow(offset, size)) {
-      const [bar, at, length] = this.#window();
-      const reachable =
-        (bar === MODERN_BAR || bar === LEGACY_BAR) && (length === 1 || length === 2 || length === 4);
-      if (reachable) this.config.put(this.#accessCapability + 16, 4, this.readBar(bar, at, length));
-    }
+    this.#window?.beforeRead(offset, size);
     return super.readConfig(offset, size);
   }
 
   override writeConfig(offset: number, size: number, value: number): void {
     super.writeConfig(offset, size, value);
-    if (!this.#touchesWindow(offset, size)) return;
-    const data = this.#accessCapability + 16;
-    for (let i = 0; i < size; i++) {
-      const at = offset + i;
-      if (at >= data && at < data + 4) this.config.bytes[at] = Math.floor(value / 2 ** (8 * i)) & 0xff;
-    }
-    const [bar, at, length] = this.#window();
-    if ((bar !== MODERN_BAR && bar !== LEGACY_BAR) || (length !== 1 && length !== 2 && length !== 4)) return;
-    this.writeBar(bar, at, length, this.config.read(data, length));
-  }
-
-  #touchesWindow(offset: number, size: number): boolean {
-    const data = this.#accessCapability + 16;
-    return this.#accessCapability !== 0 && offset < data + 4 && offset + size > data;
-  }
-
-  #window(): [number, number, number] {
-    const at = this.#accessCapability;
-    return [this.config.read(at + 4, 1), this.config.read(at + 8, 4), this.config.read(at + 12, 4)];
+    this.#window?.afterWrite(offset, size, value);
   }
 
   // Save and restore.
 
   protected saveTransport(): TransportState {
     return {
-      status: this.#status,
-      isr: this.#isr,
-      generation: this.#generation,
-      selects: [this.#deviceSelect, this.#driverSelect, this.#queueSelect],
+      status: this.#registers.status,
+      isr: this.#registers.isr,
+      generation: this.#registers.generation,
+      selects: [this.#registers.deviceSelect, this.#registers.driverSelect, this.#registers.queueSelect],
       offered: [this.offered.word(0), this.offered.word(1)],
       accepted: [this.accepted.word(0), this.accepted.word(1)],
-      configVector: this.configVector,
+      configVector: this.#registers.configVector,
       msix: this.msix?.save() ?? null,
       queues: this.slots.map((slot) => ({
         size: slot.size,
@@ -841,10 +512,10 @@ export abstract class VirtioPci extends PciFunction {
     this.accepted.setWord(0, state.accepted[0]);
     this.accepted.setWord(1, state.accepted[1]);
     this.accepted.mask(this.offered);
-    this.#isr = state.isr & 3;
-    this.#generation = state.generation;
-    [this.#deviceSelect, this.#driverSelect, this.#queueSelect] = state.selects;
-    this.configVector = this.#vector(state.configVector);
+    this.#registers.isr = state.isr & 3;
+    this.#registers.generation = state.generation;
+    [this.#registers.deviceSelect, this.#registers.driverSelect, this.#registers.queueSelect] = state.selects;
+    this.#registers.configVector = this.#vector(state.configVector);
     if (state.msix !== null) this.msix?.load(state.msix);
     if ((state.status & (STATUS_FEATURES_OK | STATUS_DRIVER_OK)) !== 0) this.featuresSettled();
     for (const [index, saved] of state.queues.entries()) {
@@ -854,7 +525,7 @@ export abstract class VirtioPci extends PciFunction {
       slot.addresses.set(saved.addresses);
       slot.page = saved.page;
       if (saved.position === null) continue;
-      const layout = this.#layout(slot);
+      const layout = layoutOf(slot);
       if (
         layout.size > this.queueSizeMax(index) ||
         !isLayoutValid(layout, this.accepted.has(F_RING_PACKED))
@@ -870,12 +541,12 @@ export abstract class VirtioPci extends PciFunction {
       );
       this.queueOpened(index, slot.queue);
     }
-    this.#status = state.status & 0xff;
+    this.#registers.status = state.status & 0xff;
   }
 
   /** After everything was restored: the device is live again; `first` does what comes before the queues are served. */
   protected goOn(first: () => void): void {
-    this.setIntx(this.#isr !== 0);
+    this.setIntx(this.#registers.isr !== 0);
     this.#loading = true;
     this.#updateLive();
     this.#loading = false;

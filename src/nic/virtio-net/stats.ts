@@ -1,6 +1,6 @@
 /** Counters of a virtio network device; RX and TX are the guest's. */
 
-import { VirtioStats } from '../../virtio/pci.ts';
+import { VirtioStats } from '../../virtio/registers.ts';
 
 export class VirtioNetStats extends VirtioStats {
   txFrames = 0;

@@ -15,6 +15,14 @@ import {
   ACCEPT_USO,
 } from '../../core/port.ts';
 import type { GuestMemory } from '../../pci/guest-memory.ts';
+import {
+  COMMON_OFFSET,
+  DEVICE_OFFSET,
+  LEGACY_BAR,
+  MODERN_BAR,
+  NOTIFY_MULTIPLIER,
+  NOTIFY_OFFSET,
+} from '../../virtio/capabilities.ts';
 import type { ChainBatch } from '../../virtio/chains.ts';
 import {
   FAULT_BUFFER_ADDRESS,
@@ -27,22 +35,16 @@ import {
   FAULT_RING_ADDRESS,
 } from '../../virtio/faults.ts';
 import { F_RING_PACKED, F_RING_RESET, F_VERSION_1, type Features } from '../../virtio/features.ts';
+import type { QueueState } from '../../virtio/pci.ts';
+import { isLayoutValid, type QueueLayout, type QueuePosition, type VirtQueue } from '../../virtio/queue.ts';
 import {
-  COMMON_OFFSET,
-  DEVICE_OFFSET,
-  LEGACY_BAR,
-  MODERN_BAR,
   NO_VECTOR,
-  NOTIFY_MULTIPLIER,
-  NOTIFY_OFFSET,
-  type QueueState,
   STATUS_ACKNOWLEDGE,
   STATUS_DRIVER,
   STATUS_DRIVER_OK,
   STATUS_FAILED,
   STATUS_FEATURES_OK,
-} from '../../virtio/pci.ts';
-import { isLayoutValid, type QueueLayout, type QueuePosition, type VirtQueue } from '../../virtio/queue.ts';
+} from '../../virtio/registers.ts';
 import { u16le } from '../../wire/bytes.ts';
 import {
   VNET_HDR_F_DATA_VALID,
