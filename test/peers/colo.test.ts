@@ -12,7 +12,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { packet } from '../lib/context.ts';
-import { CLIENT, readTcp, SERVER, type Segment, tcpFrame, udpFrame } from '../lib/tcp-frame.ts';
+import { asIpv6, CLIENT, readTcp, SERVER, type Segment, tcpFrame, udpFrame } from '../lib/tcp-frame.ts';
 import { forkyCommand } from './lib/forky.ts';
 import { RunningNetemu } from './lib/netemu.ts';
 import { prepare } from './lib/prepare.ts';
@@ -189,6 +189,12 @@ const CASES: readonly Case[] = [
     secondary: [udpFrame(Uint8Array.of(1, 2, 4), 7)],
     out: [],
     held: [udpFrame(Uint8Array.of(1, 2, 3), 7)],
+  },
+  {
+    name: 'IPv6, which is not compared unless netemu is asked to',
+    primary: [asIpv6(data(100, 'hello')), asIpv6(udpFrame(Uint8Array.of(1, 2, 3), 7))],
+    secondary: [asIpv6(data(100, 'hullo')), asIpv6(udpFrame(Uint8Array.of(1, 2, 4), 7))],
+    out: [asIpv6(data(100, 'hello')), asIpv6(udpFrame(Uint8Array.of(1, 2, 3), 7))],
   },
   {
     name: 'frames that are not compared',
