@@ -5,7 +5,9 @@ import { putU16be } from '../../src/wire/bytes.ts';
 import { internetChecksum } from '../../src/wire/checksum.ts';
 import { arpFrame, udpFrame } from '../backends/user/lib/guest.ts';
 import { World } from '../backends/user/lib/world.ts';
-import { changed, frames, runs } from './lib.ts';
+import { boundMemory, changed, frames, runs } from './lib.ts';
+
+boundMemory();
 
 /** Answers to one frame: a segment sent again and an error beside it, but no storm. */
 const ANSWERS_MAX = 8;

@@ -6,10 +6,23 @@
 
 import { readdirSync, readFileSync } from 'node:fs';
 import fc from 'fast-check';
+import { afterEach, expect } from 'vitest';
 import { fromHex } from '../../src/wire/bytes.ts';
 
 const FIXTURES = new URL('../../fixtures/', import.meta.url);
 const SEED = 20_261_123;
+
+/** Several times what a file's whole run needs; an input that makes a length of its own into memory passes it at once. */
+const RESIDENT_MAX_MIB = 768;
+
+/** After each test of the file: its process never held more than RESIDENT_MAX_MIB, not for a moment either. */
+export function boundMemory(): void {
+  afterEach(() => {
+    // In KiB.
+    console.log('PEAK', process.resourceUsage().maxRSS / 1024);
+    expect(process.resourceUsage().maxRSS / 1024).toBeLessThan(RESIDENT_MAX_MIB);
+  });
+}
 
 /** How many times the usual runs are wanted. */
 export const FUZZ_TIMES = Number(process.env.NETEMU_FUZZ ?? 1);

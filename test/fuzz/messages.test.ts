@@ -7,7 +7,9 @@ import { FRAMING_BAD, FRAMING_FRAME, FRAMING_MORE, StreamFraming } from '../../s
 import { L2TPV3_OK, type L2tpv3Config, L2tpv3Header } from '../../src/wire/l2tpv3.ts';
 import { Bench as VfioBench } from '../guest/vfio-user/bench.ts';
 import { Bench as VhostBench } from '../guest/vhost-user/bench.ts';
-import { corpus, fuzz } from './lib.ts';
+import { boundMemory, corpus, fuzz } from './lib.ts';
+
+boundMemory();
 
 const benches: { end(): void }[] = [];
 afterEach(() => {

@@ -21,7 +21,9 @@ import { Rtl8139Rig } from '../lib/rtl8139-rig.ts';
 import type { TestMachine } from '../lib/test-machine.ts';
 import { Recorder } from '../lib/test-machine.ts';
 import { Rig as VirtioRig } from '../nic/virtio-net/rig.ts';
-import { changed, frames, runs } from './lib.ts';
+import { boundMemory, changed, frames, runs } from './lib.ts';
+
+boundMemory();
 
 interface Guest {
   readonly machine: TestMachine;

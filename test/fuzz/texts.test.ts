@@ -4,7 +4,9 @@ import { formatCliError, parseCommandLine } from '../../src/config/commandline.t
 import { OptionError } from '../../src/core/errors.ts';
 import { JsonStream } from '../../src/monitor/json-stream.ts';
 import { TestMonitor } from '../monitor/lib.ts';
-import { commandLines, fuzz, qmpTexts } from './lib.ts';
+import { boundMemory, commandLines, fuzz, qmpTexts } from './lib.ts';
+
+boundMemory();
 
 const decoder = new TextDecoder();
 
