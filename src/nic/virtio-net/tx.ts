@@ -3,11 +3,9 @@
  *
  *   kick → fetch → header checked, frame built → port.send → used
  *
- * The packet header (section 5.1.6) is copied out of guest memory once and then believed only as far as the frame bears it out. A short frame is copied whole
- * into a slot, with others in one go where that pays (core/copy-list.ts); of a long one the first PRIVATE_BYTES are copied and the rest is borrowed, and its chain is used when the last holder
- * releases the frame: in any order, or in the order of the ring, which IN_ORDER demands, and a transport
- * whose rings others may have to continue wants as long as it holds nobody up. What the port does not take waits here, at most one batch; all that is behind waits
- * in the guest's ring, and the driver's kicks are not asked for.
+ * The packet header is judged by tx-header.ts. A short frame is copied whole into a slot, with others in one go where that pays (core/copy-list.ts); of a long one the first
+ * PRIVATE_BYTES are copied and the rest is borrowed, and its chain is used when the last holder releases the frame (held-chains.ts). What the port does not take waits here, at
+ * most one batch; all that is behind waits in the guest's ring, and the driver's kicks are not asked for.
  */
 
 import { copyRounded } from '../../core/copy.ts';
@@ -15,13 +13,8 @@ import type { Timer } from '../../core/loop.ts';
 import {
   CSUM_OFFSET,
   CSUM_START,
-  FACT_NEEDS_CSUM,
   FACTS,
   GSO_SIZE,
-  GSO_TCPV4,
-  GSO_TCPV6,
-  GSO_UDP,
-  GSO_UDP_L4,
   HEADER_LENGTH,
   LENDER,
   LENGTH,
@@ -32,24 +25,17 @@ import {
   TAG,
   TOTAL,
 } from '../../core/pool.ts';
-import {
-  ACCEPT_CSUM,
-  ACCEPT_ECN,
-  ACCEPT_TSO4,
-  ACCEPT_TSO6,
-  ACCEPT_UFO,
-  ACCEPT_USO,
-  type Port,
-} from '../../core/port.ts';
+import type { Port } from '../../core/port.ts';
 import { DMA_READ } from '../../pci/guest-memory.ts';
 import { CHAINS_MAX, ChainBatch } from '../../virtio/chains.ts';
 import { FAULT_BUFFER_ADDRESS } from '../../virtio/faults.ts';
 import type { VirtQueue } from '../../virtio/queue.ts';
 import { fromHex, toHex } from '../../wire/bytes.ts';
-import { VirtioNetHdr, VNET_HDR_F_NEEDS_CSUM, VNET_HDR_GSO_ECN } from '../../wire/virtio-net-hdr.ts';
 import { FRAME_MIN_BYTES, HEADER_BYTES, padFrame } from '../frame-size.ts';
 import { COPY_MAX_BYTES, gatherFrame, NOT_RAM, SKEW_MAX } from '../tx-parts.ts';
+import { HeldChains } from './held-chains.ts';
 import type { NetContext } from './net.ts';
+import { TxHeader } from './tx-header.ts';
 
 const BATCH = 64;
 /** Chains of one pass. */
@@ -88,8 +74,7 @@ export class Transmitter implements Lender {
 
   #queue: VirtQueue | null = null;
   readonly #chains = new ChainBatch();
-  readonly #header = new VirtioNetHdr();
-  readonly #headerBytes = new Uint8Array(24);
+  readonly #header: TxHeader;
 
   /** Frames for the port. The chain of each stands at the same place in `#chains`, whose dropped chains were closed over. */
   readonly #frames = new Int32Array(BATCH);
@@ -99,17 +84,7 @@ export class Transmitter implements Lender {
   #from = 0;
   #to = 0;
 
-  /** Chains in flight that are used later: those of lent frames, and with IN_ORDER all. A stack of free entries; the order of the others as a ring. */
-  #entryId = new Int32Array(0);
-  #entrySlots = new Int32Array(0);
-  #entryDone = new Uint8Array(0);
-  #entryFree = new Int32Array(0);
-  #entriesFree = 0;
-  #order = new Int32Array(0);
-  #orderHead = 0;
-  #orderTail = 0;
-  /** Entries that are done and wait for an older one. */
-  #doneWaiting = 0;
+  readonly #held: HeldChains;
 
   #pushed = 0;
   #epoch = 0;
@@ -131,6 +106,8 @@ export class Transmitter implements Lender {
     this.#net = net;
     this.#notify = notify;
     this.#lender = net.pool.addLender(this);
+    this.#header = new TxHeader(net);
+    this.#held = new HeldChains(net, (id, slots) => this.#use(id, slots));
     this.#retry = net.loop.timer(() => this.run());
     this.#resume = () => {
       this.#resumePosted = false;
@@ -146,16 +123,7 @@ export class Transmitter implements Lender {
   open(queue: VirtQueue): void {
     this.stop();
     this.#queue = queue;
-    const { size } = queue;
-    if (this.#entryId.length < size) {
-      this.#entryId = new Int32Array(size);
-      this.#entrySlots = new Int32Array(size);
-      this.#entryDone = new Uint8Array(size);
-      this.#entryFree = new Int32Array(size);
-      this.#order = new Int32Array(size);
-    }
-    this.#entriesFree = this.#entryId.length;
-    for (let i = 0; i < this.#entriesFree; i++) this.#entryFree[i] = i;
+    this.#held.open(queue.size);
   }
 
   /** Forgets the queue, what waits and what is lent. */
@@ -166,9 +134,7 @@ export class Transmitter implements Lender {
       this.#to = 0;
     }
     this.#epoch = (this.#epoch + 1) & 0x7fff;
-    this.#orderHead = 0;
-    this.#orderTail = 0;
-    this.#doneWaiting = 0;
+    this.#held.forget();
     this.#pushed = 0;
     this.#blocked = false;
     this.#retry.cancel();
@@ -211,14 +177,14 @@ export class Transmitter implements Lender {
         this.#resumeNextTurn();
         return;
       }
-      const count = queue.fetch(net.memory, this.#chains, Math.min(BATCH, this.#entriesFree));
+      const count = queue.fetch(net.memory, this.#chains, Math.min(BATCH, this.#held.room));
       if (count === 0) {
         if (queue.fault !== 0) {
           net.broken(queue.fault);
           return;
         }
         // With no entry free, the return of a lent frame goes on.
-        if (this.#entriesFree === 0 || this.#looksAgain() || !queue.requestKicks(net.memory)) return;
+        if (this.#held.room === 0 || this.#looksAgain() || !queue.requestKicks(net.memory)) return;
         queue.suppressKicks(net.memory);
         budget--;
         continue;
@@ -226,7 +192,7 @@ export class Transmitter implements Lender {
       budget -= count;
       if (this.#looked > 0) this.#looksAllowed = Math.min(2 * this.#looksAllowed, LOOKS_MAX);
       this.#looked = 0;
-      const built = this.#buildAll(queue, count);
+      const built = this.#buildAll(count);
       if (built < count) {
         queue.unfetch(this.#chains, built);
         if (!this.#flush() || !net.live) return;
@@ -265,7 +231,7 @@ export class Transmitter implements Lender {
   }
 
   /** Chains [0, count) of the batch as frames; returns how many chains were consumed. The most common case is handled here: a short plain frame in one part. */
-  #buildAll(queue: VirtQueue, count: number): number {
+  #buildAll(count: number): number {
     const { memory, pool, headerBytes, inOrder, stats } = this.#net;
     const { first, writeFrom, address, length, id, slots } = this.#chains;
     const t = pool.table;
@@ -277,7 +243,7 @@ export class Transmitter implements Lender {
     let i = 0;
     const together = pool.copies.minBytes;
     // As long as nothing is lent or dropped, buffers go back in order without entries.
-    this.#anyEntry = inOrder && this.#entriesFree < this.#entryId.length;
+    this.#anyEntry = inOrder && this.#held.count > 0;
     for (; i < count; i++) {
       const part = first[i];
       const parts = writeFrom[i] - part;
@@ -295,7 +261,7 @@ export class Transmitter implements Lender {
       if (bytes >= FRAME_MIN_BYTES && bytes <= COPY_MAX_BYTES) {
         if (bytes >= together) {
           this.#to = place;
-          const taken = this.#copyTogether(queue, i, count, together);
+          const taken = this.#copyTogether(i, count, together);
           place = this.#to;
           if (taken !== 0) {
             i += taken - 1;
@@ -329,7 +295,7 @@ export class Transmitter implements Lender {
       frame = this.#build(i);
       if (frame === EXHAUSTED) break;
       if (frame === DROPPED) {
-        this.#useDropped(queue, i, place);
+        this.#useDropped(i, place);
         continue;
       }
       sentBytes += t[frame + TOTAL];
@@ -350,7 +316,7 @@ export class Transmitter implements Lender {
    * Short frames, each in one piece, from chain `i` on: copied all at once with their packet headers, which are judged in the copies. Returns how many chains that was: up to the first of another kind, or for which
    * there is no slot. Those that are dropped are used, the others' frames are appended to the batch.
    */
-  #copyTogether(queue: VirtQueue, i: number, count: number, atLeast: number): number {
+  #copyTogether(i: number, count: number, atLeast: number): number {
     const { memory, pool, headerBytes, stats } = this.#net;
     const { first, writeFrom, address, length, id, slots } = this.#chains;
     const { copies, table: t } = pool;
@@ -395,15 +361,15 @@ export class Transmitter implements Lender {
       const at = t[frame + OFFSET] - headerBytes;
       // Flags and GSO type of zero: the rest of the header means nothing.
       if (headers.getUint16(at, true) !== 0) {
-        this.#header.parse(pool.bytes, at, at + headerBytes, headerBytes);
-        const facts = this.#factsOf(t[frame + TOTAL]);
+        this.#header.parse(pool.bytes, at);
+        const facts = this.#header.factsFor(t[frame + TOTAL]);
         if (facts < 0) {
           stats.txDropBadHeader++;
           pool.release(frame);
-          this.#useDropped(queue, i + k, place);
+          this.#useDropped(i + k, place);
           continue;
         }
-        this.#setFacts(frame, facts);
+        this.#header.apply(frame, facts);
       }
       sentBytes += t[frame + TOTAL];
       if (place !== i + k) {
@@ -420,14 +386,14 @@ export class Transmitter implements Lender {
   }
 
   /** The chain of a frame that was dropped, behind `place` frames of the batch, goes back. */
-  #useDropped(queue: VirtQueue, chain: number, place: number): void {
+  #useDropped(chain: number, place: number): void {
     const { id, slots } = this.#chains;
     if (!this.#net.inOrder) {
-      this.#use(queue, id[chain], slots[chain]);
+      this.#use(id[chain], slots[chain]);
       return;
     }
     if (!this.#anyEntry) this.#beginEntries(place);
-    this.#useEntry(queue, this.#newEntry(id[chain], slots[chain]));
+    this.#held.finish(this.#held.hold(id[chain], slots[chain]));
   }
 
   /** From here on the chains of this batch are used by entries; so are, where the order counts, those of the `place` frames before. */
@@ -445,7 +411,7 @@ export class Transmitter implements Lender {
       return;
     }
     const { id, slots } = this.#chains;
-    const entry = this.#newEntry(id[place], slots[place]);
+    const entry = this.#held.hold(id[place], slots[place]);
     if (isLent) t[frame + TAG] = (this.#epoch << ENTRY_SHIFT) | entry;
     this.#frameEntry[place] = isLent ? LENT : entry;
   }
@@ -466,12 +432,13 @@ export class Transmitter implements Lender {
       stats.txDropTooLong++;
       return DROPPED;
     }
-    // The header may lie in any number of parts.
+    const header = this.#header;
+    // It may lie in any number of parts.
     let part = begin;
     let within = 0;
     for (let copied = 0; copied < headerBytes; ) {
       const size = Math.min(length[part] - within, headerBytes - copied);
-      if (!memory.read(address[part] + within, this.#headerBytes, copied, size)) return this.#badAddress();
+      if (!memory.read(address[part] + within, header.bytes, copied, size)) return this.#badAddress();
       copied += size;
       within += size;
       if (within === length[part]) {
@@ -479,34 +446,20 @@ export class Transmitter implements Lender {
         within = 0;
       }
     }
-    const header = this.#header;
-    header.parse(this.#headerBytes, 0, headerBytes, headerBytes);
-    const facts = this.#factsOf(bytes);
+    header.parse(header.bytes, 0);
+    const facts = header.factsFor(bytes);
     if (facts < 0) {
       stats.txDropBadHeader++;
       return DROPPED;
     }
-    const fieldsEnd = (facts & FACT_NEEDS_CSUM) !== 0 ? header.csumStart + header.csumOffset + 2 : 0;
-    const lender = bytes > COPY_MAX_BYTES && fieldsEnd <= PRIVATE_BYTES ? this.#lender : 0;
+    const lender = bytes > COPY_MAX_BYTES && header.checksumEnd(facts) <= PRIVATE_BYTES ? this.#lender : 0;
     const frame = gatherFrame(memory, pool, address, length, part, within, end, bytes, 0, lender);
     if (frame === 0) return EXHAUSTED;
     if (frame === NOT_RAM) return this.#badAddress();
     if (pool.table[frame + LENDER] !== 0) stats.txBorrowed++;
     if (bytes < FRAME_MIN_BYTES) padFrame(pool, frame);
-    if (facts !== 0) this.#setFacts(frame, facts);
+    if (facts !== 0) this.#header.apply(frame, facts);
     return frame;
-  }
-
-  /** What the header said and `#factsOf` found true. */
-  #setFacts(frame: number, facts: number): void {
-    const header = this.#header;
-    const t = this.#net.pool.table;
-    t[frame + FACTS] = facts;
-    t[frame + GSO_SIZE] = header.gsoSize;
-    t[frame + HEADER_LENGTH] = header.hdrLen;
-    t[frame + CSUM_START] = header.csumStart;
-    t[frame + CSUM_OFFSET] = header.csumOffset;
-    if (facts > 0xff) this.#net.stats.txSegmentations++;
   }
 
   /** A buffer outside RAM breaks the queue: no driver of ours would do that. */
@@ -514,36 +467,6 @@ export class Transmitter implements Lender {
     this.#net.stats.txDropBadAddress++;
     if (this.#queue !== null) this.#queue.fault = FAULT_BUFFER_ADDRESS;
     return DROPPED;
-  }
-
-  /** The header's facts for a frame of `bytes`; -1 when they cannot be. */
-  #factsOf(bytes: number): number {
-    const header = this.#header;
-    const can = this.#net.hostOffloads;
-    // What was not negotiated is not used (section 5.1.6.2): such a flag means nothing.
-    if ((can & ACCEPT_CSUM) === 0) header.flags &= ~VNET_HDR_F_NEEDS_CSUM;
-    if (!header.settle(bytes)) return -1;
-    let facts = (header.flags & VNET_HDR_F_NEEDS_CSUM) !== 0 ? FACT_NEEDS_CSUM : 0;
-    if (header.gsoType === 0) return facts;
-    let need = 0;
-    switch (header.gsoType & ~VNET_HDR_GSO_ECN) {
-      case GSO_TCPV4:
-        need = ACCEPT_TSO4;
-        break;
-      case GSO_TCPV6:
-        need = ACCEPT_TSO6;
-        break;
-      case GSO_UDP:
-        need = ACCEPT_UFO;
-        break;
-      case GSO_UDP_L4:
-        need = ACCEPT_USO;
-        break;
-    }
-    if ((header.gsoType & VNET_HDR_GSO_ECN) !== 0) need |= ACCEPT_ECN;
-    if ((need & ~can) !== 0) return -1;
-    facts |= header.gsoType << 8;
-    return facts;
   }
 
   // Handing on.
@@ -583,7 +506,7 @@ export class Transmitter implements Lender {
       else {
         for (let i = from; i < done; i++) {
           if (entries[i] === NO_ENTRY) this.#useRun(queue, i, i + 1);
-          else if (entries[i] >= 0) this.#useEntry(queue, entries[i]);
+          else if (entries[i] >= 0) this.#held.finish(entries[i]);
         }
       }
     }
@@ -596,63 +519,10 @@ export class Transmitter implements Lender {
     return true;
   }
 
-  #newEntry(id: number, slots: number): number {
-    const entry = this.#entryFree[--this.#entriesFree];
-    this.#entryId[entry] = id;
-    this.#entrySlots[entry] = slots;
-    this.#entryDone[entry] = 0;
-    if (this.#net.inOrder) {
-      this.#order[this.#orderTail] = entry;
-      this.#orderTail = this.#orderTail + 1 === this.#order.length ? 0 : this.#orderTail + 1;
-    }
-    return entry;
-  }
-
-  /** An entry's chain may be used: at once, or with IN_ORDER after all before it. */
-  #useEntry(queue: VirtQueue, entry: number): void {
-    if (!this.#net.inOrder) {
-      this.#entryFree[this.#entriesFree++] = entry;
-      this.#use(queue, this.#entryId[entry], this.#entrySlots[entry]);
-      return;
-    }
-    this.#entryDone[entry] = 1;
-    this.#doneWaiting++;
-    while (this.#entriesFree < this.#entryId.length) {
-      const oldest = this.#order[this.#orderHead];
-      if (this.#entryDone[oldest] === 0) break;
-      this.#orderHead = this.#orderHead + 1 === this.#order.length ? 0 : this.#orderHead + 1;
-      this.#entryFree[this.#entriesFree++] = oldest;
-      this.#doneWaiting--;
-      this.#use(queue, this.#entryId[oldest], this.#entrySlots[oldest]);
-    }
-    if (!this.#net.strictOrder && this.#doneWaiting > queue.size >> 1) this.#useAllDone(queue);
-  }
-
-  /** Gives up on the order: one frame is held for so long that half the ring waits behind it. */
-  #useAllDone(queue: VirtQueue): void {
-    const order = this.#order;
-    const count = this.#entryId.length - this.#entriesFree;
-    let kept = this.#orderHead;
-    let at = this.#orderHead;
-    for (let i = 0; i < count; i++) {
-      const entry = order[at];
-      at = at + 1 === order.length ? 0 : at + 1;
-      if (this.#entryDone[entry] === 0) {
-        order[kept] = entry;
-        kept = kept + 1 === order.length ? 0 : kept + 1;
-      } else {
-        this.#entryFree[this.#entriesFree++] = entry;
-        this.#use(queue, this.#entryId[entry], this.#entrySlots[entry]);
-      }
-    }
-    this.#orderTail = kept;
-    this.#doneWaiting = 0;
-    this.#net.stats.txOrderGivenUp++;
-  }
-
-  #use(queue: VirtQueue, id: number, slots: number): void {
+  #use(id: number, slots: number): void {
+    const queue = this.#queue;
     // A device that may not do DMA any more writes nothing back.
-    if (!this.#net.live) return;
+    if (queue === null || !this.#net.live) return;
     queue.push(this.#net.memory, id, slots, 0);
     this.#pushed++;
   }
@@ -667,8 +537,8 @@ export class Transmitter implements Lender {
   returned(tag: number): void {
     const queue = this.#queue;
     if (queue === null || tag < 0 || tag >>> ENTRY_SHIFT !== this.#epoch) return;
-    const starved = this.#entriesFree === 0;
-    this.#useEntry(queue, tag & 0xffff);
+    const starved = this.#held.room === 0;
+    this.#held.finish(tag & 0xffff);
     if (starved) this.#resumeNextTurn();
     if (this.#running || this.#completePosted) return;
     this.#completePosted = true;
@@ -703,20 +573,9 @@ export class Transmitter implements Lender {
       });
     }
     const lent: number[][] = [];
-    const free = new Set(this.#entryFree.subarray(0, this.#entriesFree));
-    const entries = this.#net.inOrder ? this.#orderedEntries() : [...this.#entryId.keys()];
-    if (this.#queue !== null) {
-      for (const entry of entries) {
-        if (!free.has(entry) && !waiting.has(entry))
-          lent.push([this.#entryId[entry], this.#entrySlots[entry]]);
-      }
-    }
+    if (this.#queue !== null)
+      for (const { entry, id, slots } of this.#held.list()) if (!waiting.has(entry)) lent.push([id, slots]);
     return { lent, frames };
-  }
-
-  #orderedEntries(): number[] {
-    const count = this.#entryId.length - this.#entriesFree;
-    return Array.from({ length: count }, (_, i) => this.#order[(this.#orderHead + i) % this.#order.length]);
   }
 
   /** Takes a saved state whose shape was checked, after `open`. Frames go on waiting as far as the pool has room. */
@@ -724,13 +583,13 @@ export class Transmitter implements Lender {
     const queue = this.#queue;
     if (queue === null) return;
     const { pool } = this.#net;
-    for (const [id, slots] of state.lent) if (queue.inFlight >= slots) this.#use(queue, id, slots);
+    for (const [id, slots] of state.lent) if (queue.inFlight >= slots) this.#use(id, slots);
     for (const { id, slots, bytes, facts } of state.frames) {
-      if (queue.inFlight < slots || this.#entriesFree === 0) continue;
+      if (queue.inFlight < slots || this.#held.room === 0) continue;
       const content = fromHex(bytes);
       const frame = content === null || this.#to === BATCH ? 0 : pool.from(content);
       if (frame === 0) {
-        this.#use(queue, id, slots);
+        this.#use(id, slots);
         continue;
       }
       for (const [i, word] of FACT_WORDS.entries()) pool.table[frame + word] = facts[i];
@@ -738,7 +597,7 @@ export class Transmitter implements Lender {
       this.#chains.id[this.#to] = id;
       this.#chains.slots[this.#to] = slots;
       this.#anyEntry = true;
-      this.#frameEntry[this.#to] = this.#net.inOrder ? this.#newEntry(id, slots) : NO_ENTRY;
+      this.#frameEntry[this.#to] = this.#net.inOrder ? this.#held.hold(id, slots) : NO_ENTRY;
       this.#to++;
     }
   }
