@@ -170,6 +170,7 @@ export class Traffic {
   async #echoThrough(port: number): Promise<void> {
     const from = randomInt(DATA.length - (1 << 19));
     const sent = DATA.subarray(from, from + 1 + randomInt(1 << 19));
+    const startMs = performance.now();
     const socket = connect(port, '127.0.0.1');
     const parts: Buffer[] = [];
     let got = 0;
@@ -182,7 +183,14 @@ export class Traffic {
       socket.destroy(new Error(`${got} of ${sent.length} bytes came back, then none`)),
     );
     socket.write(sent);
-    await once(socket, 'close');
+    try {
+      await once(socket, 'close');
+    } catch (error) {
+      const ms = Math.round(performance.now() - startMs);
+      throw new Error(
+        `after ${ms} ms and ${got} of ${sent.length} bytes, from ${socket.localPort}: ${error}`,
+      );
+    }
     expectSum(`echo of ${sent.length} bytes`, sha(Buffer.concat(parts)), sha(sent));
     await sleep(20);
   }
