@@ -100,11 +100,14 @@ export class Receiver {
     return (this.edge - this.next) | 0;
   }
 
-  /** Whether part of a segment lies in the window (RFC 9293 section 3.10.7.4, first check). */
+  /**
+   * Whether part of a segment lies in the window (RFC 9293 section 3.10.7.4, first check). One without text may also lie at its right edge: from a peer that filled
+   * the window and lost all of it every acknowledgement begins there, and two such peers would never hear each other.
+   */
   acceptable(seq: number, length: number): boolean {
     const window = this.window;
     const at = (seq - this.next) | 0;
-    if (length === 0) return window === 0 ? at === 0 : at >= 0 && at < window;
+    if (length === 0) return at >= 0 && at <= window;
     return window > 0 && at < window && at + length > 0;
   }
 

@@ -114,6 +114,28 @@ describe('transfer', () => {
     expect(pair.a.stats.txRetransmittedSegments).toBeLessThan(40);
   });
 
+  it('goes on after both sides filled the window and lost all of it', () => {
+    const windowBytes = 5 * 1448;
+    const pair = new Pair({ settings: { receiveWindowBytes: windowBytes } });
+    const [client, server] = [new TestUser(pair.pool), new TestUser(pair.pool)];
+    pair.accept = () => server;
+    pair.connect(client);
+    pair.run(1e6);
+    // Neither sink takes anything: no window moves. The first acknowledgements begin at the windows' edges.
+    for (const user of [client, server]) user.appetite = 0;
+    pair.filter = () => false;
+    for (const user of [client, server]) user.send(pattern(50_000, 3), true);
+    pair.run(50e6);
+    pair.filter = null;
+    const flights = (): number[] => [client, server].map((user) => user.connection!.sender.flightBytes);
+    expect(flights()).toEqual([windowBytes, windowBytes]);
+    pair.run(60e9);
+    expect(flights()).toEqual([0, 0]);
+    for (const user of [client, server]) user.connection!.abort();
+    pair.run(400e9);
+    expect(pair.clean).toBe(true);
+  });
+
   it('property: whatever the link does, the bytes arrive and everything is given back', () => {
     fc.assert(
       fc.property(
