@@ -1,6 +1,6 @@
 /**
  * netemu as a vhost-user back-end in a process of its own, as it is run: what stands behind the NIC counts and frees what comes, or sends as fast as the guest takes.
- * (A second network in the bench's own process would be a quarter slower than the first: of that one the compiler takes the arrays' addresses for constants.)
+ * (A second network in the bench's own process would be a quarter slower than the first, whose arrays' addresses the compiler takes for constants.)
  */
 
 import { fork } from 'node:child_process';

@@ -74,7 +74,7 @@ static napi_value f_open(napi_env env, napi_callback_info info) {
     release(h);
     return throw_errno(env, "uv_poll", ENOMEM);
   }
-  join_loop(h, h->poll);
+  join_loop(h);
   napi_add_async_cleanup_hook(env, on_environment_ends, h, &h->hook);
   h->events = events;
   h->events_room = (uint32_t)(events_length < 2 * NE_MAX_EVENTS ? events_length : 2 * NE_MAX_EVENTS);

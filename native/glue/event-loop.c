@@ -118,11 +118,10 @@ static void on_readable(uv_handle_t *poll, int status, int events) {
   update_reference(h);
 }
 
-void join_loop(host *h, uv_handle_t *poll) {
-  h->poll = poll;
-  uv_handle_set_data(poll, h);
-  uv_poll_start(poll, NETEMU_UV_READABLE, on_readable);
-  uv_unref(poll);
+void join_loop(host *h) {
+  uv_handle_set_data(h->poll, h);
+  uv_poll_start(h->poll, NETEMU_UV_READABLE, on_readable);
+  uv_unref(h->poll);
 }
 
 static void on_poll_closed(uv_handle_t *poll) {
@@ -172,39 +171,37 @@ static napi_value f_shutdown(napi_env env, napi_callback_info info) {
   return number(env, 0);
 }
 
+/* The result of a call that may have changed whether the process is to live on; a dispatch sees to that once, at its end. */
+static napi_value watched(host *h, int result) {
+  if (!h->dispatching) update_reference(h);
+  return number(h->env, result);
+}
+
 static napi_value f_watch(napi_env env, napi_callback_info info) {
   ARGUMENTS(2);
   HANDLE(handle, 0);
   int32_t interest;
   NEED(get_int(env, a[1], &interest));
-  int result = ne_watch(c, handle, (unsigned)interest);
-  if (!h->dispatching) update_reference(h);
-  return number(env, result);
+  return watched(h, ne_watch(c, handle, (unsigned)interest));
 }
 
 static napi_value f_close(napi_env env, napi_callback_info info) {
   ARGUMENTS(1);
   HANDLE(handle, 0);
-  int result = ne_close(c, handle);
-  if (!h->dispatching) update_reference(h);
-  return number(env, result);
+  return watched(h, ne_close(c, handle));
 }
 
 static napi_value f_reset(napi_env env, napi_callback_info info) {
   ARGUMENTS(1);
   HANDLE(handle, 0);
-  int result = ne_reset(c, handle);
-  if (!h->dispatching) update_reference(h);
-  return number(env, result);
+  return watched(h, ne_reset(c, handle));
 }
 
 static napi_value f_set_timer(napi_env env, napi_callback_info info) {
   ARGUMENTS(1);
   double delay;
   NEED(napi_get_value_double(env, a[0], &delay) == napi_ok && delay == delay);
-  int result = ne_timer(c, delay < 0 ? -1 : delay > 1e18 ? (int64_t)1e18 : (int64_t)delay);
-  if (!h->dispatching) update_reference(h);
-  return number(env, result);
+  return watched(h, ne_timer(c, delay < 0 ? -1 : delay > 1e18 ? (int64_t)1e18 : (int64_t)delay));
 }
 
 static napi_value f_busy_poll(napi_env env, napi_callback_info info) {

@@ -49,7 +49,7 @@ extern const glue_function EVENT_LOOP[], MEMORY[], SOCKETS[], HANDLES[], STREAMS
 
 /* The host's life (event-loop.c). */
 /* Has its turn from now on whenever the context's descriptor is readable. */
-void join_loop(host *h, uv_handle_t *poll);
+void join_loop(host *h);
 void on_environment_ends(napi_async_cleanup_hook_handle hook, void *data);
 void release(host *h);
 void drop_reference(napi_env env, napi_ref *reference);

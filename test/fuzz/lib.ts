@@ -19,7 +19,6 @@ const RESIDENT_MAX_MIB = 768;
 export function boundMemory(): void {
   afterEach(() => {
     // In KiB.
-    console.log('PEAK', process.resourceUsage().maxRSS / 1024);
     expect(process.resourceUsage().maxRSS / 1024).toBeLessThan(RESIDENT_MAX_MIB);
   });
 }
